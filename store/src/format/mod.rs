@@ -1,0 +1,3 @@
+//! Bytes on disk: encoding and decoding without I/O. docs/format.md is the specification.
+
+pub mod segment;

@@ -1,0 +1,110 @@
+//! What is backed up, as the core sees it: a [`Source`] pushes entries in path order into a
+//! [`Sink`], and opens a file's contents only when the sink asks for them.
+
+use std::io;
+
+use crate::entry::Entry;
+
+/// Something that can be put into a snapshot. Implemented in `hucha-sources`.
+pub trait Source {
+    /// Absolute paths (or names of streams) for the manifest, sorted; they group snapshots and
+    /// choose the parent.
+    fn paths(&self) -> Vec<Vec<u8>>;
+
+    /// Pushes every entry once, in [`path_order`](crate::entry::path_order), each folder before
+    /// what it holds. May be called again after a call has ended, when [`Source::is_repeatable`].
+    ///
+    /// # Errors
+    /// [`SourceError::Failed`] when the whole source is unusable: nothing is committed then.
+    /// [`SourceError::Stopped`] when the sink said so.
+    fn push(&mut self, sink: &mut dyn Sink) -> Result<(), SourceError>;
+
+    /// Whether what was read can be read once more (a stream cannot).
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+}
+
+/// Takes entries in. Implemented by the core.
+pub trait Sink {
+    /// Takes one entry. For a file, `contents` opens its bytes; the sink calls it at most once,
+    /// and not at all when the parent snapshot shows the file unchanged. `Entry::content` is
+    /// ignored.
+    ///
+    /// # Errors
+    /// [`Stop`] when the snapshot cannot go on; the source returns [`SourceError::Stopped`].
+    fn entry(&mut self, entry: Entry, contents: Option<Open<'_>>) -> Result<(), Stop>;
+
+    /// Notes that something could not be read; the snapshot becomes incomplete.
+    fn problem(&mut self, problem: Problem);
+}
+
+/// Opens a file's bytes.
+pub type Open<'a> = &'a mut dyn FnMut() -> Result<Box<dyn Contents + 'a>, ContentError>;
+
+/// A file's bytes from first to last, holes told apart.
+pub trait Contents {
+    /// The next piece. Data is put at the start of `buffer` (never empty, never past its end).
+    ///
+    /// # Errors
+    /// When the bytes cannot be read; the entry is then left out and reported.
+    fn next(&mut self, buffer: &mut [u8]) -> Result<Piece, ContentError>;
+}
+
+/// Why a file's bytes could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ContentError {
+    /// This file cannot be read; the rest can.
+    #[error("cannot be read")]
+    Unreadable(#[source] io::Error),
+    /// The whole source failed (a command exited non-zero): no snapshot.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+impl From<io::Error> for ContentError {
+    fn from(error: io::Error) -> Self {
+        ContentError::Unreadable(error)
+    }
+}
+
+/// What [`Contents::next`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Piece {
+    /// So many bytes are in the buffer; never 0.
+    Data(usize),
+    /// A hole of so many bytes follows; never 0.
+    Hole(u64),
+    /// All was read.
+    End,
+}
+
+/// The sink cannot go on; it keeps the reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stop;
+
+/// Something that could not be read, or not as it was.
+#[derive(Debug)]
+pub struct Problem {
+    /// What, in the file system's own path.
+    pub path: Vec<u8>,
+    /// What happened, with the system's own words.
+    pub message: String,
+}
+
+/// Why a source ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The source is unusable as a whole.
+    #[error("{0}")]
+    Failed(String),
+    /// The sink said stop.
+    #[error("stopped")]
+    Stopped,
+}
+
+impl From<Stop> for SourceError {
+    fn from(_: Stop) -> Self {
+        SourceError::Stopped
+    }
+}
