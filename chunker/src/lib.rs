@@ -32,10 +32,12 @@
 //!   Storage Systems*, IEEE TPDS 31(9), 2020: two bytes a step. Crate `fastcdc` implements it.
 //!
 //! The gear table is secret. With a public one, whoever sees the chunk sizes of an encrypted
-//! repository can tell whether a known file is in it. IACR ePrint 2025/532 and 2025/558 show such
-//! attacks on backup programs, including how keyed but thinly keyed chunkers give up their
-//! parameters. One 64-bit word XORed into a public table is too thin a key, so here
-//! [`GearTable::derive`] takes every one of the 256 entries from a 32-byte key.
+//! repository can tell whether a known file is in it. Two papers carry this out against backup
+//! programs, and recover the parameters of chunkers that are keyed:
+//! *Chunking Attacks on File Backup Services using Content-Defined Chunking* (IACR ePrint
+//! 2025/532) and *Breaking and Fixing Content-Defined Chunking* (IACR ePrint 2025/558). One 64-bit
+//! word XORed into a public table is too thin a key, so here [`GearTable::derive`] takes every one
+//! of the 256 entries from a 32-byte key.
 //!
 //! Data that changes in place, page by page, is cut at fixed, aligned offsets instead:
 //! [`Profile::PAGES`].
@@ -45,9 +47,9 @@
 //! - **No I/O of its own.** [`Cutter`] looks at a slice; [`ChunkStream`] reads from the reader it
 //!   is handed, opens nothing and starts no thread.
 //! - **No hashing of chunks**, no compression, no encryption, no deduplication.
-//! - **No claim that the secret table is a proof.** It raises the cost of fingerprinting. Chunk
-//!   sizes still follow content, so chosen or known plaintext still leaks; the threat model says
-//!   what remains.
+//! - **No claim that the secret table is a proof.** It raises the cost of fingerprinting, no
+//!   more. The hash is linear in the table, so enough known or chosen plaintext with visible chunk
+//!   sizes still gives the table away; the threat model says what remains.
 //! - **No freedom to drift.** The same key, profile and bytes give the same cuts for ever; a
 //!   change would store every chunk of every repository again. `tests/golden.rs` pins them.
 
