@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod clock;
+pub mod crypto;
 pub mod entry;
 pub mod format;
 pub mod id;
