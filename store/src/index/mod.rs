@@ -4,6 +4,7 @@
 //! thrown away at any time. It says nothing about validity: which packs exist or are condemned is
 //! judged by a [`crate::view::View`] in each process anew.
 
+pub(crate) mod handle;
 mod memory;
 mod redb;
 

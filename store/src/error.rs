@@ -1,0 +1,88 @@
+//! Errors that any operation on a repository may meet.
+
+use crate::backend::BackendError;
+use crate::format::Malformed;
+use crate::id::{ChunkId, PackId};
+use crate::index::IndexError;
+
+/// What can go wrong between an operation and the repository's objects. Operations wrap it in an
+/// enum of their own where they add something.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AccessError {
+    /// The backend failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// The local cache failed, and a new one did too.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// An object is not what its name and seal promise.
+    #[error("{object} is damaged: {why}")]
+    Damaged {
+        /// The object's path in the repository.
+        object: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A record is not what index and seal promise.
+    #[error("a record of pack {pack:.8} at byte {offset} is damaged: {why}")]
+    DamagedRecord {
+        /// The pack.
+        pack: PackId,
+        /// Where the record starts.
+        offset: u32,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// No place of a chunk that is needed could be read.
+    #[error("chunk {chunk:.8} is missing or damaged{}", .why.as_ref().map(|w| format!(": {w}")).unwrap_or_default())]
+    LostChunk {
+        /// The chunk.
+        chunk: ChunkId,
+        /// The last thing that was wrong, if it was found at all.
+        why: Option<String>,
+    },
+    /// A page holds what it must not.
+    #[error("page {page:.8} is damaged: {why}")]
+    DamagedPage {
+        /// The page.
+        page: ChunkId,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// A data key is needed that this process cannot unwrap.
+    #[error("data key {0} is not available")]
+    NoDataKey(crate::id::DataKeyId),
+    /// A spool or cache file failed.
+    #[error("a temporary file failed")]
+    Spool(#[source] std::io::Error),
+    /// Memory or disk returned other bytes than were written.
+    #[error("a record read back differs from what was written: this machine's memory may be bad")]
+    VerifyFailed,
+    /// A name that must be fresh exists already.
+    #[error("{0} exists already: names are never used twice")]
+    NotFresh(String),
+}
+
+impl AccessError {
+    /// Whether it says that the repository's own data is damaged or incomplete.
+    pub fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            AccessError::Damaged { .. }
+                | AccessError::DamagedRecord { .. }
+                | AccessError::LostChunk { .. }
+                | AccessError::DamagedPage { .. }
+        )
+    }
+
+    pub(crate) fn damaged(object: impl ToString, why: impl ToString) -> AccessError {
+        AccessError::Damaged { object: object.to_string(), why: why.to_string() }
+    }
+}
+
+impl From<Malformed> for AccessError {
+    fn from(bad: Malformed) -> Self {
+        AccessError::Damaged { object: bad.0.to_owned(), why: "malformed".to_owned() }
+    }
+}

@@ -1,0 +1,151 @@
+//! An open repository: a backend, the keys, the index, and the small sealed objects.
+//!
+//! Knows how objects are named and sealed, not when they may be put or deleted: that is the matter
+//! of [`crate::session`] and [`crate::gc`].
+
+mod open;
+mod slots;
+
+pub use open::{Credential, InitOptions, OpenError};
+pub use slots::{SlotError, SlotView};
+
+use std::sync::Arc;
+
+use crate::backend::{Area, Backend, Key, Put};
+use crate::crypto::{Context, Keys, Kind};
+use crate::environment::Environment;
+use crate::error::AccessError;
+use crate::format::config::Config;
+use crate::format::objects::header;
+use crate::id::Uuid;
+use crate::index::handle::{IndexHandle, Segments};
+use crate::sealed::Sealed;
+
+/// An open repository. Shared by all threads of a process.
+pub struct Repository {
+    backend: Arc<dyn Backend>,
+    keys: Keys,
+    config: Config,
+    environment: Environment,
+    index: IndexHandle,
+    /// The slot that opened it, if one did.
+    opened_by: Option<crate::id::SlotId>,
+}
+
+impl std::fmt::Debug for Repository {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Repository").field("id", &self.config.repository).finish_non_exhaustive()
+    }
+}
+
+impl Repository {
+    /// Its id.
+    pub fn id(&self) -> crate::id::RepositoryId {
+        self.config.repository
+    }
+
+    /// The keys.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// Where the objects are.
+    pub fn backend(&self) -> &dyn Backend {
+        &*self.backend
+    }
+
+    /// What the core was handed.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// Deepest delta that writers make here.
+    pub(crate) fn max_depth(&self) -> u8 {
+        self.config.max_depth
+    }
+
+    pub(crate) fn index(&self) -> &IndexHandle {
+        &self.index
+    }
+
+    pub(crate) fn segments(&self) -> Segments<'_> {
+        Segments { backend: &*self.backend, keys: &self.keys }
+    }
+
+    /// Brings the index up to date with the repository's segments.
+    pub(crate) fn update_index(&self) -> Result<(), AccessError> {
+        self.index.update(&self.segments())
+    }
+
+    /// Every uuid that names an object of an area; other names are passed over.
+    pub(crate) fn list_uuids(&self, area: Area) -> Result<Vec<Uuid>, AccessError> {
+        Ok(self.list_names(area)?.iter().filter_map(|n| n.parse().ok()).collect())
+    }
+
+    /// Every name of an area, sorted.
+    pub(crate) fn list_names(&self, area: Area) -> Result<Vec<String>, AccessError> {
+        let mut names = Vec::new();
+        self.backend.list(area, &mut |listed| names.push(listed.name))?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Seals and puts a small object.
+    pub(crate) fn put_object(
+        &self,
+        key: &Key,
+        kind: Kind,
+        fields: &[u8],
+    ) -> Result<Put, crate::backend::BackendError> {
+        self.backend.put(key, &self.seal_object(kind, fields))
+    }
+
+    pub(crate) fn seal_object(&self, kind: Kind, fields: &[u8]) -> Sealed {
+        self.object_sealer(kind)(fields)
+    }
+
+    /// What seals small objects of one kind, for a thread of its own.
+    pub(crate) fn object_sealer(&self, kind: Kind) -> Box<dyn Fn(&[u8]) -> Sealed + Send> {
+        let clear = header(kind);
+        let (key, _) = self.keys.of_kind(kind, &clear);
+        let (key, domain, repository) = (key.clone(), self.config.domain, self.config.repository);
+        Box::new(move |fields| {
+            let context =
+                Context { domain, kind, header: &clear, repository: Some(repository) };
+            let mut stored = clear.to_vec();
+            key.seal_onto(&context, fields, &mut stored);
+            Sealed::from_stored(stored)
+        })
+    }
+
+    /// Where the objects are, for a thread of its own.
+    pub(crate) fn shared_backend(&self) -> Arc<dyn Backend> {
+        Arc::clone(&self.backend)
+    }
+
+    /// Gets and opens a small object; `None` when it does not exist.
+    pub(crate) fn get_object(&self, key: &Key, kind: Kind) -> Result<Option<Vec<u8>>, AccessError> {
+        let stored = match self.backend.get(key) {
+            Ok(stored) => stored,
+            Err(e) if e.is_absent() => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        let clear = header(kind);
+        let body = stored
+            .strip_prefix(&clear[..])
+            .ok_or_else(|| AccessError::damaged(key, "not an object of this kind"))?;
+        let (seal, context) = self.keys.of_kind(kind, &clear);
+        seal.open(&context, body).map(Some).map_err(|e| AccessError::damaged(key, e))
+    }
+}
+
+/// The key of an object that is named by a uuid.
+pub(crate) fn uuid_key(area: Area, name: Uuid) -> Key {
+    named_key(area, name)
+}
+
+/// The key of an object whose name follows the rule by construction.
+#[expect(clippy::expect_used, reason = "callers build names from hex digits, dots and letters")]
+pub(crate) fn named_key(area: Area, name: impl std::fmt::Display) -> Key {
+    Key::new(area, name).expect("the name follows the rule for names")
+}

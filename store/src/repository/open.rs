@@ -1,0 +1,324 @@
+//! Making and opening repositories.
+
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::{Repository, named_key};
+use crate::backend::{Area, Backend, BackendError, Key, Put};
+use crate::crypto::{
+    Context, Encryption, KeyEncryptionKey, KeyFile, Keys, Kind, PasswordCost, RootSecret, SealKey,
+    derive_password_key, random,
+};
+use crate::environment::Environment;
+use crate::error::AccessError;
+use crate::format::config::{Config, ConfigError, Slot, SlotKind, decode_data_key, encode_data_key};
+use crate::id::{KeyDomain, RepositoryId, SlotId};
+use crate::index::handle::IndexHandle;
+use crate::index::{Index, IndexError, MemoryIndex, RedbIndex, RedbOptions};
+use crate::sealed::Sealed;
+
+/// What opens a repository.
+#[derive(Clone)]
+pub enum Credential {
+    /// Nothing: only for repositories without encryption.
+    None,
+    /// A password.
+    Password(Zeroizing<Vec<u8>>),
+    /// A key file.
+    KeyFile(KeyFile),
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Credential::None => "None",
+            Credential::Password(_) => "Password(…)",
+            Credential::KeyFile(_) => "KeyFile(…)",
+        })
+    }
+}
+
+/// Why a repository cannot be opened or made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// There is none.
+    #[error("there is no hucha repository at {0}")]
+    NoRepository(String),
+    /// There is one already.
+    #[error("there is already a hucha repository at {0}")]
+    AlreadyExists(String),
+    /// No slot opens with what was given.
+    #[error("wrong password or key")]
+    WrongKey,
+    /// Nothing was given, and the repository is encrypted.
+    #[error("the repository is encrypted and no password was given")]
+    NoKey,
+    /// Made by a newer program.
+    #[error("the repository has format {0}; this program reads format {ours}", ours = crate::format::MAJOR)]
+    Version(u8),
+    /// Anything else.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+}
+
+impl From<BackendError> for OpenError {
+    fn from(error: BackendError) -> Self {
+        OpenError::Access(error.into())
+    }
+}
+
+/// How to make a repository.
+#[derive(Debug, Clone)]
+pub struct InitOptions {
+    /// Whether and how it is encrypted.
+    pub encryption: Encryption,
+    /// Label of the first key slot.
+    pub label: String,
+}
+
+/// Size of the index's page cache in bytes.
+const INDEX_CACHE: usize = 48 << 20;
+/// Deltas that writers make are at most this deep.
+const DEFAULT_MAX_DEPTH: u8 = 8;
+
+impl Repository {
+    /// Makes a repository and opens it. The object `config` is put last: until then there is none,
+    /// and of two that are made at once one wins.
+    ///
+    /// # Errors
+    /// [`OpenError::AlreadyExists`] also when another process was faster.
+    pub fn init(
+        backend: Arc<dyn Backend>,
+        credential: &Credential,
+        options: &InitOptions,
+        environment: Environment,
+    ) -> Result<Repository, OpenError> {
+        let location = backend.location();
+        if read_config(&*backend)?.is_some() {
+            return Err(OpenError::AlreadyExists(location));
+        }
+        let encrypted = options.encryption != Encryption::None;
+        let root = RootSecret::generate();
+        let repository = RepositoryId(random());
+        let cost = PasswordCost::fresh();
+        let config = Config {
+            repository,
+            domain: crate::crypto::key_domain(&root.0),
+            encryption: options.encryption,
+            cost,
+            public: (!encrypted).then_some(*root.0),
+            created: environment.clock.now(),
+            max_depth: DEFAULT_MAX_DEPTH,
+        };
+        let keys = Keys::derive(options.encryption, &root.0, repository);
+        let stored = config.encode(&crate::crypto::config_key(&root.0));
+        let mut made = Vec::new();
+        let mut opened_by = None;
+        if encrypted {
+            let (kek, kind) = kek_of(credential, &cost)?;
+            let label = super::slots::new_label(&environment, &options.label);
+            let slot = super::slots::make_slot(&keys, &config, &stored, &kek, kind, &label);
+            made.push(named_key(Area::Keys, kek.slot()));
+            put_new(&*backend, made.last(), slot.encode())?;
+            let data = keys.generate_data_key();
+            made.push(named_key(Area::Keys, format_args!("data-{}", data.id)));
+            put_new(&*backend, made.last(), encode_data_key(data.id, &data.wrapped))?;
+            keys.keep(data);
+            opened_by = Some(kek.slot());
+        }
+        if backend.put(&Key::config(), &Sealed::from_stored(stored))? == Put::Exists {
+            // Another process was faster. What was made here opens nothing and has names of its
+            // own; leaving it behind would do no harm.
+            for key in made {
+                let _ = backend.delete(&key);
+            }
+            return Err(OpenError::AlreadyExists(location));
+        }
+        keys.keep_built_in();
+        Repository::assemble(backend, keys, config, environment, opened_by)
+    }
+
+    /// Opens a repository.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(
+        backend: Arc<dyn Backend>,
+        credential: &Credential,
+        environment: Environment,
+    ) -> Result<Repository, OpenError> {
+        let Some(stored) = read_config(&*backend)? else {
+            return Err(OpenError::NoRepository(backend.location()));
+        };
+        let config = decode_config(&stored)?;
+        let (root, opened_by) = open_root(&*backend, &config, credential)?;
+        if !Config::is_authentic(&stored, &crate::crypto::config_key(&root)) {
+            return Err(AccessError::damaged("config", "its MAC does not hold").into());
+        }
+        let keys = Keys::derive(config.encryption, &root, config.repository);
+        keys.keep_built_in();
+        learn_data_keys(&*backend, &keys)?;
+        Repository::assemble(backend, keys, config, environment, opened_by)
+    }
+
+    fn assemble(
+        backend: Arc<dyn Backend>,
+        keys: Keys,
+        config: Config,
+        environment: Environment,
+        opened_by: Option<SlotId>,
+    ) -> Result<Repository, OpenError> {
+        let index = open_index(&environment, &keys);
+        Ok(Repository { backend, keys, config, environment, index, opened_by })
+    }
+
+    /// Whether a repository is encrypted, without a key; `None` when there is none.
+    ///
+    /// # Errors
+    /// When `config` cannot be read.
+    pub fn encryption_of(backend: &dyn Backend) -> Result<Option<Encryption>, OpenError> {
+        let Some(stored) = read_config(backend)? else { return Ok(None) };
+        Ok(Some(decode_config(&stored)?.encryption))
+    }
+
+    /// The id of the repository at a backend, for the name of its local cache.
+    ///
+    /// # Errors
+    /// When `config` cannot be read.
+    pub fn id_of(backend: &dyn Backend) -> Result<Option<RepositoryId>, OpenError> {
+        let Some(stored) = read_config(backend)? else { return Ok(None) };
+        Ok(Some(decode_config(&stored)?.repository))
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) fn opened_by(&self) -> Option<SlotId> {
+        self.opened_by
+    }
+}
+
+fn put_new(backend: &dyn Backend, key: Option<&Key>, bytes: Vec<u8>) -> Result<(), OpenError> {
+    let Some(key) = key else { return Ok(()) };
+    match backend.put(key, &Sealed::from_stored(bytes))? {
+        Put::Created => Ok(()),
+        Put::Exists => Err(AccessError::NotFresh(key.to_string()).into()),
+    }
+}
+
+fn read_config(backend: &dyn Backend) -> Result<Option<Vec<u8>>, OpenError> {
+    match backend.get(&Key::config()) {
+        Ok(stored) => Ok(Some(stored)),
+        Err(e) if e.is_absent() => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn decode_config(stored: &[u8]) -> Result<Config, OpenError> {
+    Config::decode(stored).map_err(|e| match e {
+        ConfigError::Version(major) => OpenError::Version(major),
+        ConfigError::Malformed(bad) => AccessError::damaged("config", bad).into(),
+    })
+}
+
+/// The key-encryption key of a credential.
+pub(super) fn kek_of(
+    credential: &Credential,
+    cost: &PasswordCost,
+) -> Result<(KeyEncryptionKey, SlotKind), OpenError> {
+    match credential {
+        Credential::None => Err(OpenError::NoKey),
+        Credential::KeyFile(file) => {
+            Ok((KeyEncryptionKey(file.0.clone()), SlotKind::KeyFile))
+        }
+        Credential::Password(password) => {
+            let kek = derive_password_key(password, cost)
+                .ok_or_else(|| AccessError::damaged("config", "its password cost is absurd"))?;
+            Ok((kek, SlotKind::Password))
+        }
+    }
+}
+
+/// What the seals of a slot are made with.
+pub(super) fn slot_context<'a>(domain: KeyDomain, kind: Kind, header: &'a [u8]) -> Context<'a> {
+    Context { domain, kind, header, repository: None }
+}
+
+fn open_root(
+    backend: &dyn Backend,
+    config: &Config,
+    credential: &Credential,
+) -> Result<(Zeroizing<[u8; 32]>, Option<SlotId>), OpenError> {
+    if config.encryption == Encryption::None {
+        let public = config.public.ok_or_else(|| AccessError::damaged("config", "no public value"))?;
+        return Ok((Zeroizing::new(public), None));
+    }
+    let (kek, kind) = kek_of(credential, &config.cost)?;
+    let key = named_key(Area::Keys, kek.slot());
+    let stored = match backend.get(&key) {
+        Ok(stored) => stored,
+        Err(e) if e.is_absent() => return Err(OpenError::WrongKey),
+        Err(e) => return Err(e.into()),
+    };
+    let damaged = |why: &dyn std::fmt::Display| AccessError::damaged(&key, why);
+    let slot = Slot::decode(&stored).map_err(|e| damaged(&e))?;
+    let header = Slot::header(kind, config.repository);
+    let context = slot_context(config.domain, Kind::SlotRoot, &header);
+    let root = SealKey::Secret(kek.0.clone())
+        .open(&context, &slot.sealed_root)
+        .map(Zeroizing::new)
+        .map_err(|e| damaged(&e))?;
+    let root: [u8; 32] = root.as_slice().try_into().map_err(|_| damaged(&"a root secret of another length"))?;
+    Ok((Zeroizing::new(root), Some(kek.slot())))
+}
+
+fn learn_data_keys(backend: &dyn Backend, keys: &Keys) -> Result<(), OpenError> {
+    let mut names = Vec::new();
+    backend.list(Area::Keys, &mut |listed| {
+        if listed.name.starts_with("data-") {
+            names.push(listed.name);
+        }
+    })?;
+    names.sort_unstable();
+    for name in names {
+        let key = named_key(Area::Keys, name);
+        let stored = match backend.get(&key) {
+            Err(e) if e.is_absent() => continue,
+            other => other?,
+        };
+        // One that does not open is another process's failed `init`, or damaged: packs carry
+        // their keys too.
+        if let Ok(Some((id, wrapped))) = decode_data_key(&stored) {
+            keys.learn_data_key(id, &wrapped);
+        }
+    }
+    Ok(())
+}
+
+fn open_index(environment: &Environment, keys: &Keys) -> IndexHandle {
+    let Some(folder) = environment.cache.clone() else {
+        let fresh = |_: bool| Ok(Arc::new(MemoryIndex::default()) as Arc<dyn Index>);
+        return IndexHandle::new(Arc::new(MemoryIndex::default()), Box::new(fresh));
+    };
+    let options = RedbOptions {
+        cache_bytes: INDEX_CACHE,
+        key: *keys.local_key(),
+        identity: keys.repository().0,
+        ..RedbOptions::default()
+    };
+    let in_memory = || Arc::new(MemoryIndex::default()) as Arc<dyn Index>;
+    // A cache folder that cannot be used (a full disk, no permission) costs time, nothing else.
+    let index = RedbIndex::open_or_new(&folder, options.clone())
+        .map_or_else(|_| in_memory(), |opened| Arc::new(opened.index));
+    let fresh = move |private: bool| -> Result<Arc<dyn Index>, IndexError> {
+        if private {
+            return Ok(Arc::new(MemoryIndex::default()));
+        }
+        Ok(RedbIndex::start_new(&folder, options.clone())
+            .map_or_else(|_| Arc::new(MemoryIndex::default()) as Arc<dyn Index>, |i| Arc::new(i)))
+    };
+    IndexHandle::new(index, Box::new(fresh))
+}

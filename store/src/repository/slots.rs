@@ -1,0 +1,183 @@
+//! Key slots: listing, adding, removing, changing.
+
+use zeroize::Zeroizing;
+
+use super::open::{Credential, kek_of, slot_context};
+use super::{OpenError, Repository, named_key};
+use crate::backend::{Area, Key, Put};
+use crate::crypto::{Encryption, KeyEncryptionKey, Keys, Kind, SealKey};
+use crate::environment::Environment;
+use crate::error::AccessError;
+use crate::format::config::{Config, Slot, SlotLabel};
+pub use crate::format::config::SlotKind;
+use crate::id::SlotId;
+use crate::sealed::Sealed;
+
+/// What can be told of a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotView {
+    /// Its name.
+    pub id: SlotId,
+    /// How it is opened.
+    pub kind: SlotKind,
+    /// Label, time and host.
+    pub label: SlotLabel,
+    /// Whether it opened this repository now.
+    pub in_use: bool,
+}
+
+/// Why slots stay as they are.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SlotError {
+    /// The repository is not encrypted.
+    #[error("this repository is not encrypted: it has no keys")]
+    NotEncrypted,
+    /// The same password or key file opens it already.
+    #[error("this password or key file opens the repository already (key {0:.8})")]
+    Exists(SlotId),
+    /// Nothing is left to open the repository with.
+    #[error("this is the last key: without it nobody could open the repository again")]
+    Last,
+    /// No slot has this id or label.
+    #[error("no key has the id or label \"{0}\"")]
+    Unknown(String),
+    /// Several slots do.
+    #[error("several keys match \"{0}\": give more of the id")]
+    Ambiguous(String),
+    /// Anything else.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+impl From<AccessError> for SlotError {
+    fn from(error: AccessError) -> Self {
+        SlotError::Open(error.into())
+    }
+}
+
+impl From<crate::backend::BackendError> for SlotError {
+    fn from(error: crate::backend::BackendError) -> Self {
+        SlotError::Open(error.into())
+    }
+}
+
+/// The label of a slot that is made now.
+pub(super) fn new_label(environment: &Environment, label: &str) -> SlotLabel {
+    SlotLabel {
+        label: label.to_owned(),
+        created: environment.clock.now(),
+        host: environment.process.host.clone(),
+    }
+}
+
+/// Seals the root secret for one key.
+pub(super) fn make_slot(
+    keys: &Keys,
+    config: &Config,
+    stored_config: &[u8],
+    kek: &KeyEncryptionKey,
+    kind: SlotKind,
+    label: &SlotLabel,
+) -> Slot {
+    let header = Slot::header(kind, config.repository);
+    let root = slot_context(config.domain, Kind::SlotRoot, &header);
+    let sealed_root = SealKey::Secret(kek.0.clone()).seal(&root, keys.root());
+    let context = slot_context(config.domain, Kind::SlotLabel, &header);
+    let sealed_label = label_key(keys).seal(&context, &label.encode());
+    Slot { kind, repository: config.repository, sealed_root, sealed_label, config: stored_config.to_vec() }
+}
+
+fn label_key(keys: &Keys) -> SealKey {
+    SealKey::Secret(Zeroizing::new(blake3::derive_key("hucha 1 slot", keys.root())))
+}
+
+impl Repository {
+    /// All slots of this repository, in the order of their names. Slots that belong to no
+    /// repository (a lost race of two `init`) are left out.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn slots(&self) -> Result<Vec<SlotView>, SlotError> {
+        if self.keys().encryption() == Encryption::None {
+            return Err(SlotError::NotEncrypted);
+        }
+        let mut slots = Vec::new();
+        for name in self.list_names(Area::Keys)? {
+            let Ok(id) = name.parse::<SlotId>() else { continue };
+            let stored = match self.backend().get(&named_key(Area::Keys, id)) {
+                Err(e) if e.is_absent() => continue,
+                other => other?,
+            };
+            let Ok(slot) = Slot::decode(&stored) else { continue };
+            let header = Slot::header(slot.kind, self.id());
+            let context = slot_context(self.config().domain, Kind::SlotLabel, &header);
+            let Ok(label) = label_key(self.keys()).open(&context, &slot.sealed_label) else { continue };
+            let label = SlotLabel::decode(&label).map_err(AccessError::from)?;
+            slots.push(SlotView { id, kind: slot.kind, label, in_use: self.opened_by() == Some(id) });
+        }
+        Ok(slots)
+    }
+
+    /// Adds a slot for one more password or key file.
+    ///
+    /// # Errors
+    /// [`SlotError::Exists`] when it opens the repository already.
+    pub fn add_slot(&self, credential: &Credential, label: &str) -> Result<SlotId, SlotError> {
+        if self.keys().encryption() == Encryption::None {
+            return Err(SlotError::NotEncrypted);
+        }
+        let (kek, kind) = kek_of(credential, &self.config().cost)?;
+        let stored = self.backend().get(&Key::config())?;
+        let label = new_label(self.environment(), label);
+        let slot = make_slot(self.keys(), self.config(), &stored, &kek, kind, &label);
+        let key = named_key(Area::Keys, kek.slot());
+        match self.backend().put(&key, &Sealed::from_stored(slot.encode()))? {
+            Put::Created => Ok(kek.slot()),
+            Put::Exists => Err(SlotError::Exists(kek.slot())),
+        }
+    }
+
+    /// Finds one slot by its label or the start of its id.
+    ///
+    /// # Errors
+    /// When none or several match.
+    pub fn find_slot(&self, typed: &str) -> Result<SlotView, SlotError> {
+        let slots = self.slots()?;
+        let by_label = slots.iter().filter(|s| s.label.label == typed);
+        let by_id = slots.iter().filter(|s| typed.len() >= 2 && s.id.to_string().starts_with(typed));
+        let mut found: Vec<&SlotView> = by_label.chain(by_id).collect();
+        found.dedup_by_key(|s| s.id);
+        match found.as_slice() {
+            [] => Err(SlotError::Unknown(typed.to_owned())),
+            [slot] => Ok((*slot).clone()),
+            _ => Err(SlotError::Ambiguous(typed.to_owned())),
+        }
+    }
+
+    /// Removes a slot, never the last one. Two processes that remove the last two at once are not
+    /// kept from it: storage offers no way to.
+    ///
+    /// # Errors
+    /// [`SlotError::Last`] when no other would be left.
+    pub fn remove_slot(&self, id: SlotId) -> Result<(), SlotError> {
+        if !self.slots()?.iter().any(|s| s.id != id) {
+            return Err(SlotError::Last);
+        }
+        Ok(self.backend().delete(&named_key(Area::Keys, id))?)
+    }
+
+    /// Puts another password or key file in the place of the slot that opened the repository.
+    ///
+    /// # Errors
+    /// As [`Repository::add_slot`].
+    pub fn change_slot(&self, credential: &Credential, label: Option<&str>) -> Result<SlotId, SlotError> {
+        let old = self.slots()?.into_iter().find(|s| s.in_use);
+        let kept = old.as_ref().map(|s| s.label.label.clone()).unwrap_or_default();
+        let new = self.add_slot(credential, label.unwrap_or(&kept))?;
+        if let Some(old) = old {
+            self.backend().delete(&named_key(Area::Keys, old.id))?;
+        }
+        Ok(new)
+    }
+}

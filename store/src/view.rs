@@ -1,0 +1,243 @@
+//! Which chunks may be reused: the view of gc-protocol.md.
+//!
+//! A [`View`] can be made only from a [`Condemned`], and that only with proof that a session was
+//! acknowledged: so the reads that decide a reuse happen after the session exists, in the order of
+//! the protocol. Nothing of a view outlives the process or enters the local index.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
+
+use crate::backend::Area;
+use crate::crypto::Kind;
+use crate::error::AccessError;
+use crate::format::MAX_DEPTH;
+use crate::format::objects::GcList;
+use crate::id::{ChunkId, PackId, Uuid};
+use crate::index::{Found, PackNumber, Place};
+use crate::repository::{Repository, uuid_key};
+
+/// Proof that a session's object was acknowledged. Made by [`crate::session`] alone.
+#[derive(Debug)]
+pub(crate) struct Acknowledged(pub(in crate::session) ());
+
+/// The gc lists in force when they were listed: writer step 2, sweep step 7.
+#[derive(Debug)]
+pub(crate) struct Condemned {
+    /// Every pack in a list.
+    pub packs: HashSet<PackId>,
+    /// The lists, in the order of their names.
+    pub lists: Vec<GcList>,
+}
+
+impl Condemned {
+    /// Lists `gc/` and gets every list. A list that is gone meanwhile is retired, and ignored.
+    pub fn read(repository: &Repository, _after: &Acknowledged) -> Result<Condemned, AccessError> {
+        let lists = read_lists(repository)?;
+        let packs = lists.iter().flat_map(|l| l.packs.iter().copied()).collect();
+        Ok(Condemned { packs, lists })
+    }
+}
+
+/// Every gc list in force, in the order of their names.
+pub(crate) fn read_lists(repository: &Repository) -> Result<Vec<GcList>, AccessError> {
+    let mut lists = Vec::new();
+    for name in repository.list_uuids(Area::Gc)? {
+        let key = uuid_key(Area::Gc, name);
+        let Some(fields) = repository.get_object(&key, Kind::List)? else { continue };
+        let list = GcList::decode(&fields).map_err(|e| AccessError::damaged(&key, e))?;
+        if list.name != name {
+            return Err(AccessError::damaged(&key, "it bears another name"));
+        }
+        lists.push(list);
+    }
+    Ok(lists)
+}
+
+/// The names of all packs, with stored sizes.
+pub(crate) fn list_packs(repository: &Repository) -> Result<HashMap<PackId, u64>, AccessError> {
+    let mut packs = HashMap::new();
+    repository.backend().list(Area::Packs, &mut |listed| {
+        if let Ok(id) = listed.name.parse() {
+            packs.insert(id, listed.size);
+        }
+    })?;
+    Ok(packs)
+}
+
+/// Index rows whose pack stands in a listing of `packs/` and in no gc list in force.
+pub(crate) struct View<'r> {
+    repository: &'r Repository,
+    /// Packs that exist and are not condemned.
+    valid: std::sync::RwLock<HashSet<PackId>>,
+    /// Stored sizes of all packs that were listed.
+    sizes: HashMap<PackId, u64>,
+    lists: Vec<GcList>,
+    /// Validity by number, as far as somebody asked, and in which generation of the index.
+    numbers: Mutex<(u64, HashMap<PackNumber, bool>)>,
+    /// Bases that were judged.
+    bases: Mutex<HashMap<ChunkId, bool>>,
+}
+
+/// A chunk that may be reused, or be the base of a delta.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Usable {
+    /// Its shallowest usable place.
+    pub place: Place,
+}
+
+/// Judged bases are forgotten when there are so many.
+const MAX_MEMO: usize = 1 << 20;
+/// Rows looked at before a chunk counts as not usable: its chain is absurd.
+const MAX_STEPS: usize = 4096;
+
+impl<'r> View<'r> {
+    /// Lists `index/` and applies what is new, then lists `packs/`: both after the gc lists were
+    /// read (writer step 3, sweep steps 8 and 9).
+    pub fn read(repository: &'r Repository, condemned: Condemned) -> Result<View<'r>, AccessError> {
+        repository.update_index()?;
+        let sizes = list_packs(repository)?;
+        let valid = sizes.keys().filter(|p| !condemned.packs.contains(p)).copied().collect();
+        Ok(View {
+            repository,
+            valid: std::sync::RwLock::new(valid),
+            sizes,
+            lists: condemned.lists,
+            numbers: Mutex::default(),
+            bases: Mutex::default(),
+        })
+    }
+
+    /// Packs that were listed, condemned ones among them, with stored sizes.
+    pub fn listed(&self) -> &HashMap<PackId, u64> {
+        &self.sizes
+    }
+
+    /// The gc lists in force.
+    pub fn lists(&self) -> &[GcList] {
+        &self.lists
+    }
+
+    /// Adds a pack that this session has put: it is protected as long as the session is open.
+    pub fn add_own(&self, pack: PackId) {
+        if let Ok(mut valid) = self.valid.write() {
+            valid.insert(pack);
+        }
+        if let Ok(mut numbers) = self.numbers.lock() {
+            numbers.1.clear();
+        }
+    }
+
+    /// Whether rows of this pack count.
+    pub fn is_valid(&self, pack: PackNumber) -> Result<bool, AccessError> {
+        #[cfg(test)]
+        if crate::holes::is_open(crate::holes::Hole::StaleIndex) {
+            return Ok(true);
+        }
+        let index = self.repository.index();
+        let generation = index.generation();
+        if let Ok(numbers) = self.numbers.lock()
+            && numbers.0 == generation
+            && let Some(valid) = numbers.1.get(&pack)
+        {
+            return Ok(*valid);
+        }
+        let known = index.pack(&self.repository.segments(), pack)?;
+        let valid = match (known, self.valid.read()) {
+            (Some(known), Ok(valid)) => valid.contains(&known.id),
+            _ => false,
+        };
+        if let Ok(mut numbers) = self.numbers.lock() {
+            if numbers.0 != generation {
+                *numbers = (generation, HashMap::new());
+            }
+            numbers.1.insert(pack, valid);
+        }
+        Ok(valid)
+    }
+
+    /// Whether a chunk is usable: one of its rows here is plain, or all bases of one row are
+    /// usable. Chains are walked; a row whose bases are nowhere is not usable even when every pack
+    /// is valid.
+    pub fn usable(&self, id: &ChunkId) -> Result<Option<Usable>, AccessError> {
+        let segments = self.repository.segments();
+        let Some(found) = self.repository.index().find(&segments, id)? else { return Ok(None) };
+        self.usable_of(&found)
+    }
+
+    /// The same for a chunk that was looked up already.
+    pub fn usable_of(&self, found: &Found) -> Result<Option<Usable>, AccessError> {
+        let mut steps = 0;
+        let mut best: Option<Usable> = None;
+        for place in &found.places {
+            let better = best.is_none_or(|b| place.depth < b.place.depth);
+            if better && self.is_usable_place(place, &mut vec![found.id], &mut steps)? {
+                best = Some(Usable { place: *place });
+            }
+        }
+        Ok(best)
+    }
+
+    fn is_usable_place(
+        &self,
+        place: &Place,
+        path: &mut Vec<ChunkId>,
+        steps: &mut usize,
+    ) -> Result<bool, AccessError> {
+        *steps += 1;
+        if *steps > MAX_STEPS || path.len() > usize::from(MAX_DEPTH) || !self.is_valid(place.pack)? {
+            return Ok(false);
+        }
+        #[cfg(test)]
+        if crate::holes::is_open(crate::holes::Hole::BaseChain) {
+            return Ok(true);
+        }
+        let segments = self.repository.segments();
+        for base in place.bases.iter() {
+            let candidates = self.repository.index().find_base(&segments, &base)?;
+            let mut any = false;
+            for found in &candidates {
+                any = any || self.is_usable_base(found, path, steps)?;
+            }
+            if !any {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// A least fixed point needs no chunk twice on one path, so a cycle ends the walk. What was
+    /// found usable is so on every path and is remembered; what was not may only have met a cycle.
+    fn is_usable_base(
+        &self,
+        found: &Found,
+        path: &mut Vec<ChunkId>,
+        steps: &mut usize,
+    ) -> Result<bool, AccessError> {
+        if path.contains(&found.id) {
+            return Ok(false);
+        }
+        if let Ok(memo) = self.bases.lock()
+            && let Some(usable) = memo.get(&found.id)
+        {
+            return Ok(*usable);
+        }
+        path.push(found.id);
+        let mut usable = false;
+        for place in &found.places {
+            usable = usable || self.is_usable_place(place, path, steps)?;
+        }
+        path.pop();
+        if usable && let Ok(mut memo) = self.bases.lock() {
+            if memo.len() >= MAX_MEMO {
+                memo.clear();
+            }
+            memo.insert(found.id, true);
+        }
+        Ok(usable)
+    }
+
+    /// The packs of one list.
+    pub fn list(&self, name: Uuid) -> Option<&GcList> {
+        self.lists.iter().find(|l| l.name == name)
+    }
+}
