@@ -8,8 +8,14 @@
 
 pub mod conformance;
 mod counting;
+mod faulty;
 mod local;
 mod memory;
+
+pub use counting::{Counting, Counts, Tally};
+pub use faulty::{Fault, Faulty};
+pub use local::Local;
+pub use memory::Memory;
 
 use std::fmt;
 
