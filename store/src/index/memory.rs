@@ -1,1 +1,204 @@
-//! x
+//! [`MemoryIndex`]: an index in plain maps, the executable specification of [`Index`].
+//!
+//! Cloning shares everything until one of the clones changes, so that an explorer of
+//! interleavings can make very many. It keeps nothing on disk and is not meant for repositories
+//! of any size.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::{
+    Applied, Apply, ChunkNumber, Found, Index, IndexError, KnownPack, PackNumber, Place,
+    check_segment,
+};
+use crate::format::segment::{Segment, SegmentRow};
+use crate::id::{BaseRef, ChunkId, PackId, SegmentId};
+
+/// An index in memory. A clone is independent of its original.
+#[derive(Debug, Default)]
+pub struct MemoryIndex(RwLock<Arc<State>>);
+
+#[derive(Debug, Clone, Default)]
+struct State {
+    chunks: BTreeMap<ChunkId, Chunk>,
+    packs: Vec<KnownPack>,
+    numbers: BTreeMap<PackId, PackNumber>,
+    applied: BTreeMap<SegmentId, Vec<SegmentId>>,
+    generation: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Chunk {
+    number: ChunkNumber,
+    places: Vec<Place>,
+}
+
+impl Clone for MemoryIndex {
+    fn clone(&self) -> Self {
+        MemoryIndex(RwLock::new(self.state()))
+    }
+}
+
+impl MemoryIndex {
+    /// Changes whenever numbers of chunks and packs are given anew: see
+    /// [`super::RedbIndex::generation`].
+    pub fn generation(&self) -> u64 {
+        self.state().generation
+    }
+
+    fn state(&self) -> Arc<State> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        change(Arc::make_mut(&mut state))
+    }
+}
+
+impl State {
+    fn apply(&mut self, segments: &[(SegmentId, &Segment)]) -> Result<(), IndexError> {
+        let mut new = Vec::new();
+        for (id, segment) in segments {
+            check_segment(segment)?;
+            if !self.applied.contains_key(id) {
+                self.applied.insert(*id, segment.supersedes.clone());
+                let packs = self.pack_numbers(segment)?;
+                new.push((*segment, packs));
+            }
+        }
+        self.number_chunks(&new)?;
+        for (segment, packs) in new {
+            for row in &segment.rows {
+                let pack = usize::try_from(row.pack).ok().and_then(|i| packs.get(i));
+                let pack = pack.ok_or_else(|| IndexError("a row names no pack".into()))?;
+                self.add(place(row, *pack), &row.id);
+            }
+        }
+        Ok(())
+    }
+
+    fn pack_numbers(&mut self, segment: &Segment) -> Result<Vec<PackNumber>, IndexError> {
+        let mut numbers = Vec::with_capacity(segment.packs.len());
+        for pack in &segment.packs {
+            let next = u32::try_from(self.packs.len()).map_err(|_| full())?;
+            let number = *self.numbers.entry(pack.id).or_insert(PackNumber(next));
+            if number.0 == next {
+                self.packs.push(KnownPack {
+                    number,
+                    id: pack.id,
+                    session: pack.session,
+                    tree: pack.tree,
+                });
+            }
+            numbers.push(number);
+        }
+        Ok(numbers)
+    }
+
+    /// New chunks of one batch are numbered in the order of their ids.
+    fn number_chunks(&mut self, new: &[(&Segment, Vec<PackNumber>)]) -> Result<(), IndexError> {
+        let rows = new.iter().flat_map(|(segment, _)| &segment.rows);
+        let ids: BTreeSet<&ChunkId> = rows.map(|row| &row.id).collect();
+        for id in ids {
+            let next = u32::try_from(self.chunks.len()).map_err(|_| full())?;
+            self.chunks.entry(*id).or_insert(Chunk {
+                number: ChunkNumber(next),
+                places: Vec::new(),
+            });
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, place: Place, id: &ChunkId) {
+        if let Some(chunk) = self.chunks.get_mut(id)
+            && let Err(at) = chunk.places.binary_search_by_key(&place.pack, |p| p.pack)
+        {
+            chunk.places.insert(at, place);
+        }
+    }
+}
+
+fn full() -> IndexError {
+    IndexError("it is full: numbers are used up".into())
+}
+
+fn place(row: &SegmentRow, pack: PackNumber) -> Place {
+    Place {
+        pack,
+        offset: row.offset,
+        stored: row.stored,
+        slot: row.slot,
+        plain: row.plain,
+        encoding: row.encoding,
+        depth: row.depth,
+        bases: row.bases,
+    }
+}
+
+fn found((id, chunk): (&ChunkId, &Chunk)) -> Found {
+    Found {
+        id: *id,
+        number: chunk.number,
+        places: chunk.places.clone(),
+    }
+}
+
+impl Index for MemoryIndex {
+    fn applied(&self) -> Result<Vec<Applied>, IndexError> {
+        let state = self.state();
+        let applied = state.applied.iter().map(|(id, supersedes)| Applied {
+            id: *id,
+            supersedes: supersedes.clone(),
+        });
+        Ok(applied.collect())
+    }
+
+    fn apply(&self, segments: &[(SegmentId, &Segment)]) -> Result<Apply, IndexError> {
+        for (_, segment) in segments {
+            check_segment(segment)?;
+        }
+        self.change(|state| state.apply(segments))?;
+        Ok(Apply::Done)
+    }
+
+    fn find(&self, id: &ChunkId) -> Result<Option<Found>, IndexError> {
+        Ok(self.state().chunks.get_key_value(id).map(found))
+    }
+
+    fn find_base(&self, base: &BaseRef) -> Result<Vec<Found>, IndexError> {
+        let state = self.state();
+        let mut first = [0; 32];
+        first
+            .iter_mut()
+            .zip(base.0)
+            .for_each(|(to, from)| *to = from);
+        let rest = state.chunks.range(ChunkId(first)..);
+        Ok(rest
+            .take_while(|(id, _)| id.as_base() == *base)
+            .map(found)
+            .collect())
+    }
+
+    fn scan(&self, after: Option<&ChunkId>, limit: usize) -> Result<Vec<Found>, IndexError> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let state = self.state();
+        let chunks = state.chunks.range::<ChunkId, _>((from, Bound::Unbounded));
+        Ok(chunks.take(limit).map(found).collect())
+    }
+
+    fn packs(&self) -> Result<Vec<KnownPack>, IndexError> {
+        Ok(self.state().packs.clone())
+    }
+
+    fn clear(&self) -> Result<(), IndexError> {
+        self.change(|state| {
+            *state = State {
+                generation: state.generation.wrapping_add(1),
+                ..State::default()
+            };
+        });
+        Ok(())
+    }
+}

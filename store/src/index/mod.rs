@@ -7,6 +7,11 @@
 pub(crate) mod handle;
 mod memory;
 mod redb;
+#[cfg(test)]
+mod suite;
+
+pub use self::redb::{Opened, RedbIndex, RedbOptions};
+pub use memory::MemoryIndex;
 
 use crate::format::segment::Segment;
 use crate::id::{BaseRef, ChunkId, PackId, SegmentId, Uuid};
@@ -214,4 +219,16 @@ pub trait Index: Send + Sync {
     /// # Errors
     /// When the cache is unusable, or in use by another process.
     fn clear(&self) -> Result<(), IndexError>;
+}
+
+/// Whether a segment is what its type promises: rows in order, every row's pack among its packs.
+fn check_segment(segment: &Segment) -> Result<(), IndexError> {
+    let packs = u32::try_from(segment.packs.len()).unwrap_or(u32::MAX);
+    if segment.rows.iter().any(|row| row.pack >= packs) {
+        return Err(IndexError("a segment's row names no pack of it".into()));
+    }
+    if !segment.rows.is_sorted_by_key(|row| (row.id, row.pack)) {
+        return Err(IndexError("a segment's rows are out of order".into()));
+    }
+    Ok(())
 }

@@ -1,0 +1,263 @@
+//! [`RedbIndex`]: the index as a redb file that several processes share.
+//!
+//! It never answers wrongly: what it returns is verified by keyed checks, what it does not find
+//! is verified to be absent, and everything else is an [`IndexError`], upon which
+//! [`RedbIndex::open_newer`] starts another file. It does not repair, and says nothing of damage
+//! to the repository.
+//!
+//! A look-up sees at least everything that this handle applied, and what other processes applied
+//! until a second before; [`RedbIndex::refresh`], [`Index::applied`] and [`Index::packs`] look
+//! anew.
+
+mod guard;
+mod lock;
+mod open;
+mod read;
+mod rows;
+mod verify;
+mod write;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use ::redb::{Database, ReadOnlyDatabase, ReadableDatabase, TransactionError, WriteTransaction};
+
+pub use self::open::{Opened, RedbOptions};
+use self::read::{Checks, View};
+use self::rows::Checker;
+use self::verify::Verified;
+use super::{Applied, Apply, Found, Index, IndexError, KnownPack};
+use crate::format::segment::Segment;
+use crate::id::{BaseRef, ChunkId, SegmentId};
+
+/// How long look-ups use one read transaction. It keeps pages from being used again, and hides
+/// what other processes apply meanwhile; beginning another costs some microseconds.
+const VIEW_AGE: Duration = Duration::from_secs(1);
+
+/// An open index file. See the module for what it promises.
+pub struct RedbIndex {
+    /// `None` only while being dropped.
+    database: Option<Handle>,
+    view: RwLock<Option<Arc<View>>>,
+    checker: Checker,
+    verified: Verified,
+    wait: Duration,
+    /// Set by a panic or a failed check: the file is not to be trusted any more.
+    broken: AtomicBool,
+    path: PathBuf,
+    number: u64,
+}
+
+enum Handle {
+    Writer(Database),
+    /// Another process was in a write transaction all the time that we tried to open.
+    Reader(ReadOnlyDatabase),
+}
+
+/// Why something did not work.
+#[derive(Debug)]
+enum Fail {
+    /// The file is at fault and done with.
+    Broken(String),
+    /// The file is well.
+    Refused(String),
+}
+
+impl Fail {
+    fn broken(text: &str) -> Fail {
+        Fail::Broken(text.to_owned())
+    }
+
+    fn check() -> Fail {
+        Fail::broken("a check does not hold")
+    }
+
+    fn rows() -> Fail {
+        Fail::broken("rows are missing or damaged")
+    }
+}
+
+impl<E: Into<::redb::Error>> From<E> for Fail {
+    fn from(error: E) -> Fail {
+        Fail::Broken(error.into().to_string())
+    }
+}
+
+impl From<Fail> for IndexError {
+    fn from(fail: Fail) -> IndexError {
+        match fail {
+            Fail::Broken(text) | Fail::Refused(text) => IndexError(text),
+        }
+    }
+}
+
+impl RedbIndex {
+    /// The file's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The `n` of `index-<n>.redb`, 0 for a file of another name.
+    pub fn file_number(&self) -> u64 {
+        self.number
+    }
+
+    /// A random number, another in every new file and after every [`Index::clear`]: as long as it
+    /// stays the same, a chunk or pack keeps its number and no number is given to another. Who
+    /// keeps something by numbers compares it before and after each use.
+    ///
+    /// # Errors
+    /// When the cache is unusable.
+    pub fn generation(&self) -> Result<u64, IndexError> {
+        self.refresh()?;
+        self.read(|view, _| Ok(view.state.generation))
+    }
+
+    /// Makes look-ups see what other processes have applied until now.
+    ///
+    /// # Errors
+    /// When the cache is unusable.
+    pub fn refresh(&self) -> Result<(), IndexError> {
+        self.run(|| {
+            self.forget_view();
+            Ok(())
+        })
+    }
+
+    /// Runs what may panic; nothing runs any more once the file is found broken.
+    fn run<T>(&self, call: impl FnOnce() -> Result<T, Fail>) -> Result<T, IndexError> {
+        if self.broken.load(Ordering::Acquire) {
+            return Err(IndexError("it was found damaged before".into()));
+        }
+        let result = guard::catch(call).unwrap_or_else(|panic| Err(Fail::Broken(panic)));
+        if let Err(Fail::Broken(_)) = result {
+            self.broken.store(true, Ordering::Release);
+        }
+        Ok(result?)
+    }
+
+    fn read<T>(
+        &self,
+        call: impl FnOnce(&View, &Checks<'_>) -> Result<T, Fail>,
+    ) -> Result<T, IndexError> {
+        let checks = Checks {
+            checker: &self.checker,
+            verified: &self.verified,
+        };
+        self.run(|| call(&*self.view()?, &checks))
+    }
+
+    fn view(&self) -> Result<Arc<View>, Fail> {
+        {
+            let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(view) = view.as_ref().filter(|view| view.since.elapsed() < VIEW_AGE) {
+                return Ok(Arc::clone(view));
+            }
+        }
+        let txn = match &self.database {
+            Some(Handle::Writer(database)) => database.begin_read()?,
+            Some(Handle::Reader(database)) => database.begin_read()?,
+            None => return Err(Fail::broken("it is closed")),
+        };
+        let new = Arc::new(View::new(&txn, &self.checker)?);
+        let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        *view = Some(Arc::clone(&new));
+        Ok(new)
+    }
+
+    fn forget_view(&self) {
+        *self.view.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Begins to write; `None` when another does for longer than we wait.
+    fn begin(&self) -> Result<Option<WriteTransaction>, Fail> {
+        let Some(Handle::Writer(database)) = &self.database else {
+            return Ok(None);
+        };
+        let start = Instant::now();
+        loop {
+            match database.try_begin_write() {
+                Ok(txn) => return Ok(Some(txn)),
+                Err(TransactionError::WouldBlock) if start.elapsed() >= self.wait => {
+                    return Ok(None);
+                }
+                Err(TransactionError::WouldBlock) => std::thread::sleep(lock::RETRY),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Runs `change` in a write transaction and commits it when it says so. The transaction is
+    /// begun, used and ended in three guarded steps, so that no panic unwinds through its drop.
+    fn write(
+        &self,
+        change: impl FnOnce(&WriteTransaction) -> Result<bool, Fail>,
+    ) -> Result<Apply, IndexError> {
+        // Our own view would keep pages from being used again.
+        self.refresh()?;
+        let Some(txn) = self.run(|| self.begin())? else {
+            return Ok(Apply::Busy);
+        };
+        let changed = self.run(|| change(&txn));
+        let ended = guard::catch(|| match changed {
+            Ok(true) => txn.commit().map_err(Fail::from),
+            _ => txn.abort().map_err(Fail::from),
+        });
+        changed?;
+        self.run(|| ended.unwrap_or_else(|panic| Err(Fail::Broken(panic))))?;
+        self.refresh()?;
+        Ok(Apply::Done)
+    }
+}
+
+impl Index for RedbIndex {
+    fn applied(&self) -> Result<Vec<Applied>, IndexError> {
+        self.refresh()?;
+        self.read(|view, checks| view.applied(checks.checker))
+    }
+
+    fn apply(&self, segments: &[(SegmentId, &Segment)]) -> Result<Apply, IndexError> {
+        self.write(|txn| write::apply(txn, &self.checker, &self.verified, segments))
+    }
+
+    fn find(&self, id: &ChunkId) -> Result<Option<Found>, IndexError> {
+        self.read(|view, checks| Ok(view.find(checks, &id.0)?.pop()))
+    }
+
+    fn find_base(&self, base: &BaseRef) -> Result<Vec<Found>, IndexError> {
+        self.read(|view, checks| view.find(checks, &base.0))
+    }
+
+    fn scan(&self, after: Option<&ChunkId>, limit: usize) -> Result<Vec<Found>, IndexError> {
+        self.read(|view, checks| view.scan(checks, after, limit))
+    }
+
+    fn packs(&self) -> Result<Vec<KnownPack>, IndexError> {
+        self.refresh()?;
+        self.read(|view, checks| view.packs(checks.checker))
+    }
+
+    fn clear(&self) -> Result<(), IndexError> {
+        let generation = open::random()?;
+        let cleared = self.write(|txn| {
+            let state = write::state(txn, &self.checker)?;
+            write::reset(txn, &self.checker, state.identity, generation)?;
+            Ok(true)
+        })?;
+        match cleared {
+            Apply::Done => Ok(()),
+            Apply::Busy => Err(IndexError("another process is writing to it".into())),
+        }
+    }
+}
+
+impl Drop for RedbIndex {
+    fn drop(&mut self) {
+        // A damaged file may make redb panic when it closes; there is nobody to tell.
+        let _ = guard::catch(|| self.forget_view());
+        let database = self.database.take();
+        let _ = guard::catch(|| drop(database));
+    }
+}

@@ -1,0 +1,208 @@
+//! Reading: a [`View`] is one read transaction with its tables open.
+//!
+//! Beginning a transaction takes file locks and reads the header, so a view is kept and used for
+//! many calls; who keeps it also keeps the pages that it sees from being used again.
+
+use std::time::Instant;
+
+use ::redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
+
+use super::Fail;
+use super::rows::{self, Checker, ROW_KEY, Row, RowKey, RowValue, State, Table};
+use super::verify::Verified;
+use crate::id::{BaseRef, ChunkId, SegmentId};
+use crate::index::{Applied, Bases, ChunkNumber, Found, KnownPack, PackNumber, Place};
+
+/// See the module.
+pub(super) struct View {
+    pub(super) state: State,
+    pub(super) since: Instant,
+    rows: ReadOnlyTable<RowKey, RowValue>,
+    sums: ReadOnlyTable<u32, &'static [u8; 12]>,
+    bases: ReadOnlyTable<u32, &'static [u8; 20]>,
+    packs: ReadOnlyTable<u32, &'static [u8; 53]>,
+    applied: ReadOnlyTable<&'static [u8; 32], &'static [u8]>,
+}
+
+/// What reading needs besides a view.
+pub(super) struct Checks<'a> {
+    pub(super) checker: &'a Checker,
+    pub(super) verified: &'a Verified,
+}
+
+impl View {
+    pub(super) fn new(txn: &ReadTransaction, checker: &Checker) -> Result<View, Fail> {
+        let states = txn.open_table(rows::STATES)?;
+        let state = ReadableTable::get(&states, 0)?.ok_or_else(|| Fail::broken("it is empty"))?;
+        Ok(View {
+            state: State::decode(checker, state.value())?,
+            since: Instant::now(),
+            rows: txn.open_table(rows::ROWS)?,
+            sums: txn.open_table(rows::SUMS)?,
+            bases: txn.open_table(rows::BASES)?,
+            packs: txn.open_table(rows::PACKS)?,
+            applied: txn.open_table(rows::APPLIED)?,
+        })
+    }
+
+    fn ensure(&self, checks: &Checks<'_>, first: u32, last: u32) -> Result<(), Fail> {
+        checks
+            .verified
+            .ensure(checks.checker, (&self.rows, &self.sums), (first, last))
+    }
+
+    /// All chunks whose ids begin with `prefix`, of at least four bytes.
+    pub(super) fn find(&self, checks: &Checks<'_>, prefix: &[u8]) -> Result<Vec<Found>, Fail> {
+        let (mut low, mut high) = ([0; ROW_KEY], [0xff; ROW_KEY]);
+        low.iter_mut().zip(prefix).for_each(|(to, b)| *to = *b);
+        high.iter_mut().zip(prefix).for_each(|(to, b)| *to = *b);
+        let bucket = rows::bucket(prefix);
+        self.ensure(checks, bucket, bucket)?;
+        self.collect(checks, &low, &high, usize::MAX)
+    }
+
+    /// See [`crate::index::Index::scan`].
+    pub(super) fn scan(
+        &self,
+        checks: &Checks<'_>,
+        after: Option<&ChunkId>,
+        limit: usize,
+    ) -> Result<Vec<Found>, Fail> {
+        // A row's pack number is below 2^32 - 1, so this key is behind all rows of `after`.
+        let low = after.map_or([0; ROW_KEY], |id| rows::row_key(id, u32::MAX));
+        let found = self.collect(checks, &low, &[0xff; ROW_KEY], limit)?;
+        let complete = found.len() < limit;
+        let last = found
+            .last()
+            .filter(|_| !complete)
+            .map(|found| rows::bucket(&found.id.0));
+        let last = last.unwrap_or((1 << rows::BUCKET_BITS) - 1);
+        if limit > 0 {
+            self.ensure(checks, rows::bucket(&low), last)?;
+        }
+        Ok(found)
+    }
+
+    fn collect(
+        &self,
+        checks: &Checks<'_>,
+        low: &[u8; ROW_KEY],
+        high: &[u8; ROW_KEY],
+        limit: usize,
+    ) -> Result<Vec<Found>, Fail> {
+        let mut out: Vec<Found> = Vec::new();
+        for entry in self.rows.range::<&[u8; ROW_KEY]>(low..=high)? {
+            let (key, value) = entry?;
+            let (id, pack) = rows::split_key(key.value());
+            let same = out.last().is_some_and(|found| found.id == id);
+            if !same && out.len() >= limit {
+                break;
+            }
+            if out.last().is_some_and(|found| found.id > id) {
+                return Err(Fail::rows());
+            }
+            let row = Row::decode(checks.checker, key.value(), value.value())?;
+            if row.chunk >= self.state.next_chunk || pack >= self.state.next_pack {
+                return Err(Fail::rows());
+            }
+            let place = self.place(checks.checker, &row, pack)?;
+            match out.last_mut().filter(|_| same) {
+                Some(found) => add_place(found, &row, place)?,
+                None => out.push(Found {
+                    id,
+                    number: ChunkNumber(row.chunk),
+                    places: vec![place],
+                }),
+            }
+        }
+        Ok(out)
+    }
+
+    fn place(&self, checker: &Checker, row: &Row, pack: u32) -> Result<Place, Fail> {
+        let mut bases = Bases::NONE;
+        for number in row.bases.iter() {
+            let sealed = ReadableTable::get(&self.bases, number)?.ok_or_else(Fail::rows)?;
+            let key = number.to_le_bytes();
+            let (base, _) = checker.open(Table::Bases, &key, sealed.value())?;
+            let base = base.try_into().map_err(|_| Fail::check())?;
+            if !bases.push(BaseRef(base)) {
+                return Err(Fail::rows());
+            }
+        }
+        Ok(Place {
+            pack: PackNumber(pack),
+            offset: row.offset,
+            stored: row.stored,
+            slot: row.slot,
+            plain: row.plain,
+            encoding: row.encoding,
+            depth: row.depth,
+            bases,
+        })
+    }
+
+    pub(super) fn applied(&self, checker: &Checker) -> Result<Vec<Applied>, Fail> {
+        let mut out = Vec::new();
+        for entry in ReadableTable::iter(&self.applied)? {
+            let (key, value) = entry?;
+            let (list, _) = checker.open(Table::Applied, key.value(), value.value())?;
+            let (ids, rest) = list.as_chunks::<32>();
+            if !rest.is_empty() {
+                return Err(Fail::check());
+            }
+            out.push(Applied {
+                id: SegmentId(*key.value()),
+                supersedes: ids.iter().map(|id| SegmentId(*id)).collect(),
+            });
+        }
+        let sorted = out.is_sorted_by(|a, b| a.id < b.id);
+        if sorted && u32::try_from(out.len()).is_ok_and(|n| n == self.state.applied) {
+            Ok(out)
+        } else {
+            Err(Fail::broken("the list of applied segments is damaged"))
+        }
+    }
+
+    pub(super) fn packs(&self, checker: &Checker) -> Result<Vec<KnownPack>, Fail> {
+        let mut out = Vec::new();
+        each_pack(&self.packs, checker, self.state.next_pack, |pack| {
+            out.push(pack)
+        })?;
+        Ok(out)
+    }
+}
+
+fn add_place(found: &mut Found, row: &Row, place: Place) -> Result<(), Fail> {
+    let behind = found
+        .places
+        .last()
+        .is_some_and(|last| last.pack < place.pack);
+    if !behind || found.number.0 != row.chunk {
+        return Err(Fail::rows());
+    }
+    found.places.push(place);
+    Ok(())
+}
+
+/// Hands over every pack in the order of numbers; fails when one is missing.
+pub(super) fn each_pack(
+    packs: &impl ReadableTable<u32, &'static [u8; 53]>,
+    checker: &Checker,
+    count: u32,
+    mut each: impl FnMut(KnownPack),
+) -> Result<(), Fail> {
+    let mut expected = 0;
+    for entry in packs.iter()? {
+        let (key, value) = entry?;
+        if key.value() != expected || expected >= count {
+            return Err(Fail::broken("the list of packs is damaged"));
+        }
+        each(rows::decode_pack(checker, expected, value.value())?);
+        expected += 1;
+    }
+    if expected == count {
+        Ok(())
+    } else {
+        Err(Fail::broken("the list of packs is damaged"))
+    }
+}
