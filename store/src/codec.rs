@@ -63,7 +63,10 @@ pub(crate) fn encode_delta(plain: &[u8], prefix: &[u8]) -> io::Result<Vec<u8>> {
     let mut context = CCtx::create();
     let set = |c: &mut CCtx<'_>, p| c.set_parameter(p).map(|_| ()).map_err(failure);
     set(&mut context, CParameter::CompressionLevel(DELTA_LEVEL))?;
-    let window = (prefix.len() + plain.len()).next_power_of_two().ilog2().clamp(17, 27);
+    let window = (prefix.len() + plain.len())
+        .next_power_of_two()
+        .ilog2()
+        .clamp(17, 27);
     set(&mut context, CParameter::WindowLog(window))?;
     if prefix.len() >= LARGE_PREFIX {
         set(&mut context, CParameter::HashLog(window.min(24)))?;
@@ -92,7 +95,11 @@ pub(crate) fn decode(
             out
         }
     };
-    if plain.len() == len { Ok(plain) } else { Err(io::ErrorKind::InvalidData.into()) }
+    if plain.len() == len {
+        Ok(plain)
+    } else {
+        Err(io::ErrorKind::InvalidData.into())
+    }
 }
 
 #[cfg(test)]
@@ -101,7 +108,10 @@ mod tests {
 
     fn noise(n: usize, seed: &str) -> Vec<u8> {
         let mut out = vec![0; n];
-        blake3::Hasher::new().update(seed.as_bytes()).finalize_xof().fill(&mut out);
+        blake3::Hasher::new()
+            .update(seed.as_bytes())
+            .finalize_xof()
+            .fill(&mut out);
         out
     }
 
@@ -114,7 +124,10 @@ mod tests {
         let random = noise(100_000, "a");
         let (encoding, stored) = encode_plain(&random).unwrap();
         assert_eq!(encoding, Encoding::Raw);
-        assert_eq!(decode(encoding, &stored, random.len(), &[]).unwrap(), random);
+        assert_eq!(
+            decode(encoding, &stored, random.len(), &[]).unwrap(),
+            random
+        );
         assert_eq!(encode_plain(b"").unwrap(), (Encoding::Raw, vec![]));
     }
 
@@ -126,10 +139,16 @@ mod tests {
         changed.splice(50_000..50_000, noise(100, "b"));
         let stored = encode_delta(&changed, &base).unwrap();
         assert!(stored.len() < 600, "{}", stored.len());
-        assert_eq!(decode(Encoding::Delta, &stored, changed.len(), &base).unwrap(), changed);
+        assert_eq!(
+            decode(Encoding::Delta, &stored, changed.len(), &base).unwrap(),
+            changed
+        );
         let mut wrong = base.clone();
         wrong[1] ^= 1;
-        assert_ne!(decode(Encoding::Delta, &stored, changed.len(), &wrong).ok(), Some(changed));
+        assert_ne!(
+            decode(Encoding::Delta, &stored, changed.len(), &wrong).ok(),
+            Some(changed)
+        );
     }
 
     #[test]

@@ -28,7 +28,9 @@ pub struct Environment {
 
 impl std::fmt::Debug for Environment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Environment").field("cache", &self.cache).finish_non_exhaustive()
+        f.debug_struct("Environment")
+            .field("cache", &self.cache)
+            .finish_non_exhaustive()
     }
 }
 
@@ -97,8 +99,13 @@ impl LocalState for MemoryState {
     }
 
     fn names(&self, prefix: &str) -> Vec<String> {
-        let Ok(map) = self.0.lock() else { return Vec::new() };
-        map.keys().filter(|n| n.starts_with(prefix)).cloned().collect()
+        let Ok(map) = self.0.lock() else {
+            return Vec::new();
+        };
+        map.keys()
+            .filter(|n| n.starts_with(prefix))
+            .cloned()
+            .collect()
     }
 }
 
@@ -112,7 +119,9 @@ impl LocalState for FolderState {
     }
 
     fn store(&self, name: &str, bytes: &[u8]) {
-        let temporary = self.0.join(format!("{name}.{}.new", crate::crypto::fresh_uuid()));
+        let temporary = self
+            .0
+            .join(format!("{name}.{}.new", crate::crypto::fresh_uuid()));
         let mut options = std::fs::File::options();
         options.write(true).create_new(true);
         #[cfg(unix)]
@@ -132,10 +141,15 @@ impl LocalState for FolderState {
     }
 
     fn names(&self, prefix: &str) -> Vec<String> {
-        let Ok(entries) = std::fs::read_dir(&self.0) else { return Vec::new() };
-        let names = entries.flatten().filter_map(|e| e.file_name().into_string().ok());
-        let mut names: Vec<_> =
-            names.filter(|n| n.starts_with(prefix) && !n.ends_with(".new")).collect();
+        let Ok(entries) = std::fs::read_dir(&self.0) else {
+            return Vec::new();
+        };
+        let names = entries
+            .flatten()
+            .filter_map(|e| e.file_name().into_string().ok());
+        let mut names: Vec<_> = names
+            .filter(|n| n.starts_with(prefix) && !n.ends_with(".new"))
+            .collect();
         names.sort();
         names
     }

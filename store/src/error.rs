@@ -77,12 +77,18 @@ impl AccessError {
     }
 
     pub(crate) fn damaged(object: impl ToString, why: impl ToString) -> AccessError {
-        AccessError::Damaged { object: object.to_string(), why: why.to_string() }
+        AccessError::Damaged {
+            object: object.to_string(),
+            why: why.to_string(),
+        }
     }
 }
 
 impl From<Malformed> for AccessError {
     fn from(bad: Malformed) -> Self {
-        AccessError::Damaged { object: bad.0.to_owned(), why: "malformed".to_owned() }
+        AccessError::Damaged {
+            object: bad.0.to_owned(),
+            why: "malformed".to_owned(),
+        }
     }
 }

@@ -2,14 +2,27 @@
 
 pub mod backend;
 pub mod clock;
+mod codec;
 pub mod crypto;
 pub mod entry;
+pub mod environment;
+pub mod error;
 pub mod format;
+#[cfg(test)]
+mod holes;
 pub mod id;
 pub mod index;
 pub mod monitor;
+mod pack;
+mod reader;
+mod record;
+pub mod repository;
 mod sealed;
+mod session;
 pub mod source;
 pub mod target;
+mod tree;
+mod view;
+mod writer;
 
 pub use sealed::Sealed;

@@ -71,7 +71,11 @@ impl PackBuilder {
             tree: world.is_pages(),
             session,
             uuid: fresh_uuid(),
-            keys: keys.iter().filter(|k| !k.wrapped.is_empty()).map(wrapped).collect(),
+            keys: keys
+                .iter()
+                .filter(|k| !k.wrapped.is_empty())
+                .map(wrapped)
+                .collect(),
         };
         let mut pack = PackBuilder {
             world,
@@ -134,8 +138,17 @@ impl PackBuilder {
             Body::Memory(bytes) => Sealed::from_stored(bytes),
             Body::Spool(file) => Sealed::from_spool(file, self.size),
         };
-        let info = SegmentPack { id, session: self.session, tree: self.world.is_pages() };
-        Ok(FinishedPack { id, body, info, rows: self.rows })
+        let info = SegmentPack {
+            id,
+            session: self.session,
+            tree: self.world.is_pages(),
+        };
+        Ok(FinishedPack {
+            id,
+            body,
+            info,
+            rows: self.rows,
+        })
     }
 }
 
@@ -167,8 +180,7 @@ pub(crate) fn read_header(
         return Err(AccessError::damaged(&key, "shorter than its header"));
     }
     let bytes = backend.get_range(&key, 0, size.min(MAX_HEADER as u64))?;
-    let (header, len) =
-        PackHeader::decode(&bytes).map_err(|e| AccessError::damaged(&key, e))?;
+    let (header, len) = PackHeader::decode(&bytes).map_err(|e| AccessError::damaged(&key, e))?;
     Ok((header, len as u64))
 }
 
@@ -180,13 +192,19 @@ pub(crate) fn read_directory(
 ) -> Result<Vec<(u32, u32)>, AccessError> {
     let key = pack_key(id)?;
     let damaged = |e: &dyn std::fmt::Display| AccessError::damaged(&key, e);
-    let start = size.checked_sub(TRAILER as u64).ok_or_else(|| damaged(&"shorter than its trailer"))?;
+    let start = size
+        .checked_sub(TRAILER as u64)
+        .ok_or_else(|| damaged(&"shorter than its trailer"))?;
     let trailer = backend.get_range(&key, start, TRAILER as u64)?;
     let (count, directory) = decode_trailer(&trailer, size).map_err(|e| damaged(&e))?;
     let bytes = backend.get_range(&key, u64::from(directory), u64::from(count) * 4)?;
     let offsets = decode_directory(&bytes, directory).map_err(|e| damaged(&e))?;
     let ends = offsets.iter().skip(1).copied().chain([directory]);
-    Ok(offsets.iter().zip(ends).map(|(start, end)| (*start, end - start)).collect())
+    Ok(offsets
+        .iter()
+        .zip(ends)
+        .map(|(start, end)| (*start, end - start))
+        .collect())
 }
 
 /// Reads the clear part of one record: which data key it needs.

@@ -108,16 +108,22 @@ impl<'r> Reader<'r> {
     ) -> Result<Vec<u8>, AccessError> {
         let segments = self.repository.segments();
         let pack = self.repository.index().pack(&segments, place.pack)?;
-        let pack = pack.ok_or(AccessError::LostChunk { chunk: *id, why: None })?.id;
+        let pack = pack
+            .ok_or(AccessError::LostChunk {
+                chunk: *id,
+                why: None,
+            })?
+            .id;
         let record = self.record(world, pack, place.offset, place.stored)?;
-        self.decode(world, id, &record, place.slot, depth).map_err(|e| match e {
-            AccessError::LostChunk { why, .. } => AccessError::DamagedRecord {
-                pack,
-                offset: place.offset,
-                why: why.unwrap_or_else(|| "a base is missing".into()),
-            },
-            other => other,
-        })
+        self.decode(world, id, &record, place.slot, depth)
+            .map_err(|e| match e {
+                AccessError::LostChunk { why, .. } => AccessError::DamagedRecord {
+                    pack,
+                    offset: place.offset,
+                    why: why.unwrap_or_else(|| "a base is missing".into()),
+                },
+                other => other,
+            })
     }
 
     /// Decodes one chunk of an opened record and checks it.
@@ -129,12 +135,17 @@ impl<'r> Reader<'r> {
         slot: u8,
         depth: u8,
     ) -> Result<Vec<u8>, AccessError> {
-        let lost = |why: &str| AccessError::LostChunk { chunk: *id, why: Some(why.to_owned()) };
+        let lost = |why: &str| AccessError::LostChunk {
+            chunk: *id,
+            why: Some(why.to_owned()),
+        };
         let slot = usize::from(slot);
         let row = record.rows.get(slot).filter(|r| r.id == *id);
         let row = row.ok_or_else(|| lost("the record holds another chunk"))?;
         let prefix = self.prefix(world, &row.bases, depth)?;
-        let plain = record.decode(slot, &prefix).ok_or_else(|| lost("it does not decode"))?;
+        let plain = record
+            .decode(slot, &prefix)
+            .ok_or_else(|| lost("it does not decode"))?;
         if world.id(self.repository.keys(), &plain) == *id {
             Ok(plain)
         } else {
@@ -158,7 +169,9 @@ impl<'r> Reader<'r> {
             if let Some(plain) = self.bases.get(&found.id) {
                 return Ok(plain);
             }
-            let Some(depth) = depth.checked_sub(1) else { break };
+            let Some(depth) = depth.checked_sub(1) else {
+                break;
+            };
             match self.try_chunk(world, &found.id, depth) {
                 Ok(plain) => {
                     let plain = Arc::new(plain);
@@ -170,7 +183,10 @@ impl<'r> Reader<'r> {
         }
         let mut id = [0u8; 32];
         id.split_at_mut(16).0.copy_from_slice(&base.0);
-        Err(last.unwrap_or(AccessError::LostChunk { chunk: ChunkId(id), why: None }))
+        Err(last.unwrap_or(AccessError::LostChunk {
+            chunk: ChunkId(id),
+            why: None,
+        }))
     }
 
     /// An opened record, from the cache or the backend.
@@ -196,7 +212,10 @@ impl<'r> Reader<'r> {
 
     /// A range of a pack.
     pub fn fetch(&self, pack: PackId, offset: u32, len: u64) -> Result<Vec<u8>, AccessError> {
-        let bytes = self.repository.backend().get_range(&pack_key(&pack)?, u64::from(offset), len)?;
+        let bytes =
+            self.repository
+                .backend()
+                .get_range(&pack_key(&pack)?, u64::from(offset), len)?;
         if let Some(counters) = self.counters {
             Counters::add(&counters.stored, len);
         }
@@ -212,8 +231,11 @@ impl<'r> Reader<'r> {
         bytes: &[u8],
     ) -> Result<OpenRecord, AccessError> {
         let keys = self.repository.keys();
-        let damaged =
-            |e: RecordError| AccessError::DamagedRecord { pack, offset, why: e.to_string() };
+        let damaged = |e: RecordError| AccessError::DamagedRecord {
+            pack,
+            offset,
+            why: e.to_string(),
+        };
         match OpenRecord::open(keys, world, bytes) {
             Err(RecordError::NoKey(id)) => {
                 let end = u64::from(offset) + bytes.len() as u64;
@@ -234,7 +256,10 @@ fn may_be_elsewhere(error: &AccessError) -> bool {
     use crate::backend::Trouble;
     match error {
         AccessError::Backend(e) => {
-            matches!(e.trouble, Trouble::Absent | Trouble::OutOfRange | Trouble::Other)
+            matches!(
+                e.trouble,
+                Trouble::Absent | Trouble::OutOfRange | Trouble::Other
+            )
         }
         other => other.is_damage() || matches!(other, AccessError::NoDataKey(_)),
     }

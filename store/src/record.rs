@@ -87,7 +87,9 @@ impl RecordBuilder {
         let size: usize = chunks.iter().map(|c| c.bytes.len()).sum();
         let mut plain = Vec::with_capacity(2 + rows.len() * 39 + size);
         encode_table(&rows, &mut plain);
-        chunks.iter().for_each(|c| plain.extend_from_slice(&c.bytes));
+        chunks
+            .iter()
+            .for_each(|c| plain.extend_from_slice(&c.bytes));
         Ok((plain, chunks.iter().map(|c| (c.row, c.depth)).collect()))
     }
 }
@@ -96,12 +98,20 @@ impl RecordBuilder {
 fn join_shared(shared: Vec<(ChunkId, Vec<u8>)>) -> std::io::Result<Vec<EncodedChunk>> {
     let alone = |id: ChunkId, plain: &[u8]| -> std::io::Result<EncodedChunk> {
         let (encoding, bytes) = codec::encode_plain(plain)?;
-        Ok(EncodedChunk { row: table_row(id, encoding, plain.len(), bytes.len()), bytes, depth: 0 })
+        Ok(EncodedChunk {
+            row: table_row(id, encoding, plain.len(), bytes.len()),
+            bytes,
+            depth: 0,
+        })
     };
     if let [(id, plain)] = shared.as_slice() {
         return Ok(vec![alone(*id, plain)?]);
     }
-    let joined: Vec<u8> = shared.iter().flat_map(|(_, plain)| plain).copied().collect();
+    let joined: Vec<u8> = shared
+        .iter()
+        .flat_map(|(_, plain)| plain)
+        .copied()
+        .collect();
     let frame = codec::compress_frame(&joined)?;
     if frame.len() >= joined.len() {
         return shared.iter().map(|(id, plain)| alone(*id, plain)).collect();
@@ -110,22 +120,39 @@ fn join_shared(shared: Vec<(ChunkId, Vec<u8>)>) -> std::io::Result<Vec<EncodedCh
     let chunk = |(id, plain): (ChunkId, Vec<u8>)| {
         let bytes = frame.take().unwrap_or_default();
         let row = table_row(id, Encoding::Shared, plain.len(), bytes.len());
-        EncodedChunk { row, bytes, depth: 0 }
+        EncodedChunk {
+            row,
+            bytes,
+            depth: 0,
+        }
     };
     Ok(shared.into_iter().map(chunk).collect())
 }
 
 /// A table row without bases.
 pub(crate) fn table_row(id: ChunkId, encoding: Encoding, plain: usize, stored: usize) -> TableRow {
-    TableRow { id, encoding, plain: plain as u32, stored: stored as u32, bases: Bases::NONE }
+    TableRow {
+        id,
+        encoding,
+        plain: plain as u32,
+        stored: stored as u32,
+        bases: Bases::NONE,
+    }
 }
 
 /// Seals a record's plain form.
 pub(crate) fn seal_record(keys: &Keys, key: &DataKey, world: World, plain: &[u8]) -> Vec<u8> {
-    let header = RecordHeader { key: key.id, sealed: (plain.len() + key.key.overhead()) as u32 };
+    let header = RecordHeader {
+        key: key.id,
+        sealed: (plain.len() + key.key.overhead()) as u32,
+    };
     let mut out = header.encode().to_vec();
     let clear = RecordHeader::context(key.id);
-    key.key.seal_onto(&keys.record_context(world.is_pages(), &clear), plain, &mut out);
+    key.key.seal_onto(
+        &keys.record_context(world.is_pages(), &clear),
+        plain,
+        &mut out,
+    );
     out
 }
 
@@ -146,18 +173,32 @@ impl OpenRecord {
         if sealed.len() != header.sealed as usize {
             return Err(RecordError::Malformed);
         }
-        let key = keys.record_key(header.key).ok_or(RecordError::NoKey(header.key))?;
+        let key = keys
+            .record_key(header.key)
+            .ok_or(RecordError::NoKey(header.key))?;
         let clear = RecordHeader::context(header.key);
         let context = keys.record_context(world.is_pages(), &clear);
-        let plain = key.key.open(&context, sealed).map_err(|_| RecordError::Seal)?;
+        let plain = key
+            .key
+            .open(&context, sealed)
+            .map_err(|_| RecordError::Seal)?;
         let (rows, body) = decode_record(&plain).map_err(|_| RecordError::Malformed)?;
         let body = plain.len() - body.len();
-        Ok(OpenRecord { rows, plain, body, shared: OnceLock::new() })
+        Ok(OpenRecord {
+            rows,
+            plain,
+            body,
+            shared: OnceLock::new(),
+        })
     }
 
     /// Bytes of memory it takes.
     pub fn weight(&self) -> u64 {
-        let shared = self.shared.get().and_then(|s| s.as_ref()).map_or(0, Vec::len);
+        let shared = self
+            .shared
+            .get()
+            .and_then(|s| s.as_ref())
+            .map_or(0, Vec::len);
         (self.plain.len() + shared + self.rows.len() * 128) as u64
     }
 
@@ -177,13 +218,25 @@ impl OpenRecord {
         }
         let frame = self.shared.get_or_init(|| self.decode_shared()).as_ref()?;
         let in_frame = |r: &&TableRow| r.encoding == Encoding::Shared;
-        let start: usize =
-            self.rows.iter().take(slot).filter(in_frame).map(|r| r.plain as usize).sum();
-        frame.get(start..start + row.plain as usize).map(<[u8]>::to_vec)
+        let start: usize = self
+            .rows
+            .iter()
+            .take(slot)
+            .filter(in_frame)
+            .map(|r| r.plain as usize)
+            .sum();
+        frame
+            .get(start..start + row.plain as usize)
+            .map(<[u8]>::to_vec)
     }
 
     fn decode_shared(&self) -> Option<Vec<u8>> {
-        let members = || self.rows.iter().enumerate().filter(|(_, r)| r.encoding == Encoding::Shared);
+        let members = || {
+            self.rows
+                .iter()
+                .enumerate()
+                .filter(|(_, r)| r.encoding == Encoding::Shared)
+        };
         let len: usize = members().map(|(_, r)| r.plain as usize).sum();
         let (first, _) = members().next()?;
         if members().skip(1).any(|(_, r)| r.stored != 0) || len > MAX_RECORD_PLAIN {
@@ -215,8 +268,14 @@ pub(crate) fn verify_record(
 ) -> Result<(), AccessError> {
     let record = OpenRecord::open(keys, world, stored).map_err(|_| AccessError::VerifyFailed)?;
     for (slot, row) in record.rows.iter().enumerate() {
-        let joined = if row.bases.is_empty() { Vec::new() } else { prefix(slot) };
-        let plain = record.decode(slot, &joined).ok_or(AccessError::VerifyFailed)?;
+        let joined = if row.bases.is_empty() {
+            Vec::new()
+        } else {
+            prefix(slot)
+        };
+        let plain = record
+            .decode(slot, &joined)
+            .ok_or(AccessError::VerifyFailed)?;
         if world.id(keys, &plain) != row.id {
             return Err(AccessError::VerifyFailed);
         }
@@ -231,7 +290,11 @@ mod tests {
     use crate::id::RepositoryId;
 
     fn keys() -> Keys {
-        let keys = Keys::derive(Encryption::XChaCha20Poly1305, &[9; 32], RepositoryId([1; 16]));
+        let keys = Keys::derive(
+            Encryption::XChaCha20Poly1305,
+            &[9; 32],
+            RepositoryId([1; 16]),
+        );
         keys.keep_built_in();
         keys.keep(keys.generate_data_key());
         keys
@@ -242,7 +305,11 @@ mod tests {
         let large = b"large ".repeat(9000);
         let (encoding, bytes) = codec::encode_plain(&large).unwrap();
         let row = table_row(world.id(keys, &large), encoding, large.len(), bytes.len());
-        builder.push(EncodedChunk { row, bytes, depth: 0 });
+        builder.push(EncodedChunk {
+            row,
+            bytes,
+            depth: 0,
+        });
         let mut plains = vec![large];
         for i in 0..20u8 {
             let small = vec![i; 100 + usize::from(i)];
@@ -285,7 +352,10 @@ mod tests {
         for i in 0..stored.len() {
             let mut bad = stored.clone();
             bad[i] ^= 4;
-            assert!(OpenRecord::open(&keys, World::Content, &bad).is_err(), "byte {i}");
+            assert!(
+                OpenRecord::open(&keys, World::Content, &bad).is_err(),
+                "byte {i}"
+            );
         }
     }
 }

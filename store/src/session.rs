@@ -59,7 +59,13 @@ impl<'r> Session<'r> {
             Put::Exists => return Err(AccessError::NotFresh(key.to_string())),
         }
         let pulse = (environment.threads > 0).then(|| Pulse::start(repository, name));
-        Ok(Session { repository, name, kind, proof: Acknowledged(()), pulse })
+        Ok(Session {
+            repository,
+            name,
+            kind,
+            proof: Acknowledged(()),
+            pulse,
+        })
     }
 
     /// Its name, and that of the snapshot that it may commit.
@@ -94,7 +100,10 @@ impl<'r> Session<'r> {
         let object = SnapshotObject::Manifest(Box::new(manifest.clone()));
         let mut trouble = None;
         for _ in 0..COMMIT_TRIES {
-            match self.repository.put_object(&key, Kind::Snapshot, &object.encode()) {
+            match self
+                .repository
+                .put_object(&key, Kind::Snapshot, &object.encode())
+            {
                 Ok(Put::Created) => return Ok(Commit::Done),
                 Ok(Put::Exists) => {}
                 Err(e) if is_uncertain(&e) => trouble = Some(e),
@@ -141,7 +150,10 @@ impl<'r> Session<'r> {
 
     /// Whoever may not delete leaves the session to gc.
     fn remove(&self) {
-        let _ = self.repository.backend().delete(&uuid_key(Area::Sessions, self.name));
+        let _ = self
+            .repository
+            .backend()
+            .delete(&uuid_key(Area::Sessions, self.name));
     }
 }
 
@@ -167,7 +179,9 @@ pub(crate) fn read_snapshot(
     name: Uuid,
 ) -> Result<Option<SnapshotObject>, AccessError> {
     let key = uuid_key(Area::Snapshots, name);
-    let Some(fields) = repository.get_object(&key, Kind::Snapshot)? else { return Ok(None) };
+    let Some(fields) = repository.get_object(&key, Kind::Snapshot)? else {
+        return Ok(None);
+    };
     let object = SnapshotObject::decode(&fields).map_err(|e| AccessError::damaged(&key, e))?;
     if object.name() == name {
         Ok(Some(object))
@@ -188,10 +202,15 @@ impl Pulse {
         let backend = repository.shared_backend();
         let seal = repository.object_sealer(Kind::Session);
         let waiting = Arc::clone(&stop);
-        let thread = std::thread::Builder::new().name("heartbeat".into()).spawn(move || {
-            beat(&*backend, &seal, name, &waiting);
-        });
-        Pulse { stop, thread: thread.ok() }
+        let thread = std::thread::Builder::new()
+            .name("heartbeat".into())
+            .spawn(move || {
+                beat(&*backend, &seal, name, &waiting);
+            });
+        Pulse {
+            stop,
+            thread: thread.ok(),
+        }
     }
 }
 
@@ -217,12 +236,17 @@ fn beat(
     let mut put = 0;
     loop {
         let Ok(stopped) = stop.0.lock() else { break };
-        let waited = stop.1.wait_timeout_while(stopped, HEARTBEAT, |stopped| !*stopped);
+        let waited = stop
+            .1
+            .wait_timeout_while(stopped, HEARTBEAT, |stopped| !*stopped);
         match waited {
             Ok((stopped, _)) if !*stopped => {}
             _ => break,
         }
-        if backend.put(&key(put + 1), &seal(&encode_heartbeat(name, put + 1))).is_ok() {
+        if backend
+            .put(&key(put + 1), &seal(&encode_heartbeat(name, put + 1)))
+            .is_ok()
+        {
             if put > 0 {
                 let _ = backend.delete(&key(put));
             }

@@ -43,7 +43,9 @@ pub(crate) fn read_lists(repository: &Repository) -> Result<Vec<GcList>, AccessE
     let mut lists = Vec::new();
     for name in repository.list_uuids(Area::Gc)? {
         let key = uuid_key(Area::Gc, name);
-        let Some(fields) = repository.get_object(&key, Kind::List)? else { continue };
+        let Some(fields) = repository.get_object(&key, Kind::List)? else {
+            continue;
+        };
         let list = GcList::decode(&fields).map_err(|e| AccessError::damaged(&key, e))?;
         if list.name != name {
             return Err(AccessError::damaged(&key, "it bears another name"));
@@ -96,7 +98,11 @@ impl<'r> View<'r> {
     pub fn read(repository: &'r Repository, condemned: Condemned) -> Result<View<'r>, AccessError> {
         repository.update_index()?;
         let sizes = list_packs(repository)?;
-        let valid = sizes.keys().filter(|p| !condemned.packs.contains(p)).copied().collect();
+        let valid = sizes
+            .keys()
+            .filter(|p| !condemned.packs.contains(p))
+            .copied()
+            .collect();
         Ok(View {
             repository,
             valid: std::sync::RwLock::new(valid),
@@ -160,7 +166,9 @@ impl<'r> View<'r> {
     /// is valid.
     pub fn usable(&self, id: &ChunkId) -> Result<Option<Usable>, AccessError> {
         let segments = self.repository.segments();
-        let Some(found) = self.repository.index().find(&segments, id)? else { return Ok(None) };
+        let Some(found) = self.repository.index().find(&segments, id)? else {
+            return Ok(None);
+        };
         self.usable_of(&found)
     }
 
@@ -184,7 +192,10 @@ impl<'r> View<'r> {
         steps: &mut usize,
     ) -> Result<bool, AccessError> {
         *steps += 1;
-        if *steps > MAX_STEPS || path.len() > usize::from(MAX_DEPTH) || !self.is_valid(place.pack)? {
+        if *steps > MAX_STEPS
+            || path.len() > usize::from(MAX_DEPTH)
+            || !self.is_valid(place.pack)?
+        {
             return Ok(false);
         }
         #[cfg(test)]

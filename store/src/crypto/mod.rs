@@ -54,6 +54,11 @@ pub(crate) mod seeded {
     }
 
     pub(super) fn fill(bytes: &mut [u8]) -> bool {
-        STREAM.with(|s| s.borrow_mut().as_mut().map(|stream| stream.fill(bytes)).is_some())
+        STREAM.with(|s| {
+            s.borrow_mut()
+                .as_mut()
+                .map(|stream| stream.fill(bytes))
+                .is_some()
+        })
     }
 }

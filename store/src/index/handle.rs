@@ -60,28 +60,43 @@ impl Segments<'_> {
 
     /// Reads one segment; `None` when it is gone.
     pub fn get(&self, id: &SegmentId) -> Result<Option<Segment>, AccessError> {
-        let Some(key) = Key::new(Area::Index, id) else { return Ok(None) };
+        let Some(key) = Key::new(Area::Index, id) else {
+            return Ok(None);
+        };
         let stored = match self.backend.get(&key) {
             Ok(stored) => stored,
             Err(e) if e.is_absent() => return Ok(None),
             Err(e) => return Err(e.into()),
         };
         if blake3::hash(&stored) != blake3::Hash::from(id.0) {
-            return Err(AccessError::damaged(&key, "its bytes do not match its name"));
+            return Err(AccessError::damaged(
+                &key,
+                "its bytes do not match its name",
+            ));
         }
         let damaged = |why: &dyn std::fmt::Display| AccessError::damaged(&key, why);
         let (_, body) = SegmentHeader::decode(&stored).map_err(|e| damaged(&e))?;
         let clear = stored.get(..crate::format::segment::HEADER).unwrap_or(&[]);
         let (seal, context) = self.keys.of_kind(Kind::Segment, clear);
         let body = seal.open(&context, body).map_err(|e| damaged(&e))?;
-        Segment::decode_body(&body).map(Some).map_err(|e| damaged(&e))
+        Segment::decode_body(&body)
+            .map(Some)
+            .map_err(|e| damaged(&e))
     }
 }
 
 impl IndexHandle {
     pub fn new(index: Arc<dyn Index>, fresh: Box<NewIndex>) -> IndexHandle {
-        let state = State { index, overlay: None, generation: 0 };
-        IndexHandle { state: RwLock::new(state), fresh, names: RwLock::default() }
+        let state = State {
+            index,
+            overlay: None,
+            generation: 0,
+        };
+        IndexHandle {
+            state: RwLock::new(state),
+            fresh,
+            names: RwLock::default(),
+        }
     }
 
     /// Changes whenever pack and chunk numbers seen before lose their meaning.
@@ -90,7 +105,9 @@ impl IndexHandle {
     }
 
     fn read(&self) -> Result<std::sync::RwLockReadGuard<'_, State>, AccessError> {
-        self.state.read().map_err(|_| IndexError("a thread failed while using it".into()).into())
+        self.state
+            .read()
+            .map_err(|_| IndexError("a thread failed while using it".into()).into())
     }
 
     /// Reads what the repository has and the index has not. Another history, or a cache that
@@ -111,8 +128,10 @@ impl IndexHandle {
             let applied = self.applied()?;
             let known: HashSet<SegmentId> = applied.iter().map(|a| a.id).collect();
             let names: HashSet<SegmentId> = listed.iter().map(|(id, _)| *id).collect();
-            let mut replaced: HashSet<SegmentId> =
-                applied.iter().flat_map(|a| a.supersedes.iter().copied()).collect();
+            let mut replaced: HashSet<SegmentId> = applied
+                .iter()
+                .flat_map(|a| a.supersedes.iter().copied())
+                .collect();
             let mut batch = Vec::new();
             let mut rows = 0;
             let mut gone = false;
@@ -155,8 +174,10 @@ impl IndexHandle {
     fn replace(&self, why: &IndexError, private: bool) -> Result<(), AccessError> {
         let _ = why;
         let fresh = (self.fresh)(private)?;
-        let mut state =
-            self.state.write().map_err(|_| IndexError("a thread failed while using it".into()))?;
+        let mut state = self
+            .state
+            .write()
+            .map_err(|_| IndexError("a thread failed while using it".into()))?;
         state.index = fresh;
         state.overlay = None;
         state.generation += 1;
@@ -169,8 +190,10 @@ impl IndexHandle {
             return Ok(());
         }
         let refs: Vec<_> = batch.iter().map(|(id, segment)| (*id, segment)).collect();
-        let mut state =
-            self.state.write().map_err(|_| IndexError("a thread failed while using it".into()))?;
+        let mut state = self
+            .state
+            .write()
+            .map_err(|_| IndexError("a thread failed while using it".into()))?;
         let busy = state.overlay.is_some() || state.index.apply(&refs)? == Apply::Busy;
         if busy {
             state.overlay.get_or_insert_default().apply(&refs)?;
@@ -212,7 +235,9 @@ impl IndexHandle {
     ) -> Result<Option<Found>, AccessError> {
         self.ask(segments, |state| {
             let found = state.index.find(id)?;
-            let Some(overlay) = &state.overlay else { return Ok(found) };
+            let Some(overlay) = &state.overlay else {
+                return Ok(found);
+            };
             Ok(merge(found, overlay.find(id)?))
         })
     }

@@ -34,7 +34,9 @@ pub struct Repository {
 
 impl std::fmt::Debug for Repository {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Repository").field("id", &self.config.repository).finish_non_exhaustive()
+        f.debug_struct("Repository")
+            .field("id", &self.config.repository)
+            .finish_non_exhaustive()
     }
 }
 
@@ -69,7 +71,10 @@ impl Repository {
     }
 
     pub(crate) fn segments(&self) -> Segments<'_> {
-        Segments { backend: &*self.backend, keys: &self.keys }
+        Segments {
+            backend: &*self.backend,
+            keys: &self.keys,
+        }
     }
 
     /// Brings the index up to date with the repository's segments.
@@ -79,13 +84,18 @@ impl Repository {
 
     /// Every uuid that names an object of an area; other names are passed over.
     pub(crate) fn list_uuids(&self, area: Area) -> Result<Vec<Uuid>, AccessError> {
-        Ok(self.list_names(area)?.iter().filter_map(|n| n.parse().ok()).collect())
+        Ok(self
+            .list_names(area)?
+            .iter()
+            .filter_map(|n| n.parse().ok())
+            .collect())
     }
 
     /// Every name of an area, sorted.
     pub(crate) fn list_names(&self, area: Area) -> Result<Vec<String>, AccessError> {
         let mut names = Vec::new();
-        self.backend.list(area, &mut |listed| names.push(listed.name))?;
+        self.backend
+            .list(area, &mut |listed| names.push(listed.name))?;
         names.sort_unstable();
         Ok(names)
     }
@@ -110,8 +120,12 @@ impl Repository {
         let (key, _) = self.keys.of_kind(kind, &clear);
         let (key, domain, repository) = (key.clone(), self.config.domain, self.config.repository);
         Box::new(move |fields| {
-            let context =
-                Context { domain, kind, header: &clear, repository: Some(repository) };
+            let context = Context {
+                domain,
+                kind,
+                header: &clear,
+                repository: Some(repository),
+            };
             let mut stored = clear.to_vec();
             key.seal_onto(&context, fields, &mut stored);
             Sealed::from_stored(stored)
@@ -135,7 +149,9 @@ impl Repository {
             .strip_prefix(&clear[..])
             .ok_or_else(|| AccessError::damaged(key, "not an object of this kind"))?;
         let (seal, context) = self.keys.of_kind(kind, &clear);
-        seal.open(&context, body).map(Some).map_err(|e| AccessError::damaged(key, e))
+        seal.open(&context, body)
+            .map(Some)
+            .map_err(|e| AccessError::damaged(key, e))
     }
 }
 
@@ -145,7 +161,10 @@ pub(crate) fn uuid_key(area: Area, name: Uuid) -> Key {
 }
 
 /// The key of an object whose name follows the rule by construction.
-#[expect(clippy::expect_used, reason = "callers build names from hex digits, dots and letters")]
+#[expect(
+    clippy::expect_used,
+    reason = "callers build names from hex digits, dots and letters"
+)]
 pub(crate) fn named_key(area: Area, name: impl std::fmt::Display) -> Key {
     Key::new(area, name).expect("the name follows the rule for names")
 }

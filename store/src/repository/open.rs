@@ -12,7 +12,9 @@ use crate::crypto::{
 };
 use crate::environment::Environment;
 use crate::error::AccessError;
-use crate::format::config::{Config, ConfigError, Slot, SlotKind, decode_data_key, encode_data_key};
+use crate::format::config::{
+    Config, ConfigError, Slot, SlotKind, decode_data_key, encode_data_key,
+};
 use crate::id::{KeyDomain, RepositoryId, SlotId};
 use crate::index::handle::IndexHandle;
 use crate::index::{Index, IndexError, MemoryIndex, RedbIndex, RedbOptions};
@@ -124,7 +126,11 @@ impl Repository {
             put_new(&*backend, made.last(), slot.encode())?;
             let data = keys.generate_data_key();
             made.push(named_key(Area::Keys, format_args!("data-{}", data.id)));
-            put_new(&*backend, made.last(), encode_data_key(data.id, &data.wrapped))?;
+            put_new(
+                &*backend,
+                made.last(),
+                encode_data_key(data.id, &data.wrapped),
+            )?;
             keys.keep(data);
             opened_by = Some(kek.slot());
         }
@@ -171,7 +177,14 @@ impl Repository {
         opened_by: Option<SlotId>,
     ) -> Result<Repository, OpenError> {
         let index = open_index(&environment, &keys);
-        Ok(Repository { backend, keys, config, environment, index, opened_by })
+        Ok(Repository {
+            backend,
+            keys,
+            config,
+            environment,
+            index,
+            opened_by,
+        })
     }
 
     /// Whether a repository is encrypted, without a key; `None` when there is none.
@@ -179,7 +192,9 @@ impl Repository {
     /// # Errors
     /// When `config` cannot be read.
     pub fn encryption_of(backend: &dyn Backend) -> Result<Option<Encryption>, OpenError> {
-        let Some(stored) = read_config(backend)? else { return Ok(None) };
+        let Some(stored) = read_config(backend)? else {
+            return Ok(None);
+        };
         Ok(Some(decode_config(&stored)?.encryption))
     }
 
@@ -188,7 +203,9 @@ impl Repository {
     /// # Errors
     /// When `config` cannot be read.
     pub fn id_of(backend: &dyn Backend) -> Result<Option<RepositoryId>, OpenError> {
-        let Some(stored) = read_config(backend)? else { return Ok(None) };
+        let Some(stored) = read_config(backend)? else {
+            return Ok(None);
+        };
         Ok(Some(decode_config(&stored)?.repository))
     }
 
@@ -231,9 +248,7 @@ pub(super) fn kek_of(
 ) -> Result<(KeyEncryptionKey, SlotKind), OpenError> {
     match credential {
         Credential::None => Err(OpenError::NoKey),
-        Credential::KeyFile(file) => {
-            Ok((KeyEncryptionKey(file.0.clone()), SlotKind::KeyFile))
-        }
+        Credential::KeyFile(file) => Ok((KeyEncryptionKey(file.0.clone()), SlotKind::KeyFile)),
         Credential::Password(password) => {
             let kek = derive_password_key(password, cost)
                 .ok_or_else(|| AccessError::damaged("config", "its password cost is absurd"))?;
@@ -244,7 +259,12 @@ pub(super) fn kek_of(
 
 /// What the seals of a slot are made with.
 pub(super) fn slot_context<'a>(domain: KeyDomain, kind: Kind, header: &'a [u8]) -> Context<'a> {
-    Context { domain, kind, header, repository: None }
+    Context {
+        domain,
+        kind,
+        header,
+        repository: None,
+    }
 }
 
 fn open_root(
@@ -253,7 +273,9 @@ fn open_root(
     credential: &Credential,
 ) -> Result<(Zeroizing<[u8; 32]>, Option<SlotId>), OpenError> {
     if config.encryption == Encryption::None {
-        let public = config.public.ok_or_else(|| AccessError::damaged("config", "no public value"))?;
+        let public = config
+            .public
+            .ok_or_else(|| AccessError::damaged("config", "no public value"))?;
         return Ok((Zeroizing::new(public), None));
     }
     let (kek, kind) = kek_of(credential, &config.cost)?;
@@ -271,7 +293,10 @@ fn open_root(
         .open(&context, &slot.sealed_root)
         .map(Zeroizing::new)
         .map_err(|e| damaged(&e))?;
-    let root: [u8; 32] = root.as_slice().try_into().map_err(|_| damaged(&"a root secret of another length"))?;
+    let root: [u8; 32] = root
+        .as_slice()
+        .try_into()
+        .map_err(|_| damaged(&"a root secret of another length"))?;
     Ok((Zeroizing::new(root), Some(kek.slot())))
 }
 
@@ -317,8 +342,12 @@ fn open_index(environment: &Environment, keys: &Keys) -> IndexHandle {
         if private {
             return Ok(Arc::new(MemoryIndex::default()));
         }
-        Ok(RedbIndex::start_new(&folder, options.clone())
-            .map_or_else(|_| Arc::new(MemoryIndex::default()) as Arc<dyn Index>, |i| Arc::new(i)))
+        Ok(
+            RedbIndex::open_newer(&folder, options.clone(), 0).map_or_else(
+                |_| Arc::new(MemoryIndex::default()) as Arc<dyn Index>,
+                |i| Arc::new(i),
+            ),
+        )
     };
     IndexHandle::new(index, Box::new(fresh))
 }

@@ -8,8 +8,8 @@ use crate::backend::{Area, Key, Put};
 use crate::crypto::{Encryption, KeyEncryptionKey, Keys, Kind, SealKey};
 use crate::environment::Environment;
 use crate::error::AccessError;
-use crate::format::config::{Config, Slot, SlotLabel};
 pub use crate::format::config::SlotKind;
+use crate::format::config::{Config, Slot, SlotLabel};
 use crate::id::SlotId;
 use crate::sealed::Sealed;
 
@@ -85,11 +85,20 @@ pub(super) fn make_slot(
     let sealed_root = SealKey::Secret(kek.0.clone()).seal(&root, keys.root());
     let context = slot_context(config.domain, Kind::SlotLabel, &header);
     let sealed_label = label_key(keys).seal(&context, &label.encode());
-    Slot { kind, repository: config.repository, sealed_root, sealed_label, config: stored_config.to_vec() }
+    Slot {
+        kind,
+        repository: config.repository,
+        sealed_root,
+        sealed_label,
+        config: stored_config.to_vec(),
+    }
 }
 
 fn label_key(keys: &Keys) -> SealKey {
-    SealKey::Secret(Zeroizing::new(blake3::derive_key("hucha 1 slot", keys.root())))
+    SealKey::Secret(Zeroizing::new(blake3::derive_key(
+        "hucha 1 slot",
+        keys.root(),
+    )))
 }
 
 impl Repository {
@@ -104,17 +113,28 @@ impl Repository {
         }
         let mut slots = Vec::new();
         for name in self.list_names(Area::Keys)? {
-            let Ok(id) = name.parse::<SlotId>() else { continue };
+            let Ok(id) = name.parse::<SlotId>() else {
+                continue;
+            };
             let stored = match self.backend().get(&named_key(Area::Keys, id)) {
                 Err(e) if e.is_absent() => continue,
                 other => other?,
             };
-            let Ok(slot) = Slot::decode(&stored) else { continue };
+            let Ok(slot) = Slot::decode(&stored) else {
+                continue;
+            };
             let header = Slot::header(slot.kind, self.id());
             let context = slot_context(self.config().domain, Kind::SlotLabel, &header);
-            let Ok(label) = label_key(self.keys()).open(&context, &slot.sealed_label) else { continue };
+            let Ok(label) = label_key(self.keys()).open(&context, &slot.sealed_label) else {
+                continue;
+            };
             let label = SlotLabel::decode(&label).map_err(AccessError::from)?;
-            slots.push(SlotView { id, kind: slot.kind, label, in_use: self.opened_by() == Some(id) });
+            slots.push(SlotView {
+                id,
+                kind: slot.kind,
+                label,
+                in_use: self.opened_by() == Some(id),
+            });
         }
         Ok(slots)
     }
@@ -132,7 +152,10 @@ impl Repository {
         let label = new_label(self.environment(), label);
         let slot = make_slot(self.keys(), self.config(), &stored, &kek, kind, &label);
         let key = named_key(Area::Keys, kek.slot());
-        match self.backend().put(&key, &Sealed::from_stored(slot.encode()))? {
+        match self
+            .backend()
+            .put(&key, &Sealed::from_stored(slot.encode()))?
+        {
             Put::Created => Ok(kek.slot()),
             Put::Exists => Err(SlotError::Exists(kek.slot())),
         }
@@ -145,7 +168,9 @@ impl Repository {
     pub fn find_slot(&self, typed: &str) -> Result<SlotView, SlotError> {
         let slots = self.slots()?;
         let by_label = slots.iter().filter(|s| s.label.label == typed);
-        let by_id = slots.iter().filter(|s| typed.len() >= 2 && s.id.to_string().starts_with(typed));
+        let by_id = slots
+            .iter()
+            .filter(|s| typed.len() >= 2 && s.id.to_string().starts_with(typed));
         let mut found: Vec<&SlotView> = by_label.chain(by_id).collect();
         found.dedup_by_key(|s| s.id);
         match found.as_slice() {
@@ -171,9 +196,16 @@ impl Repository {
     ///
     /// # Errors
     /// As [`Repository::add_slot`].
-    pub fn change_slot(&self, credential: &Credential, label: Option<&str>) -> Result<SlotId, SlotError> {
+    pub fn change_slot(
+        &self,
+        credential: &Credential,
+        label: Option<&str>,
+    ) -> Result<SlotId, SlotError> {
         let old = self.slots()?.into_iter().find(|s| s.in_use);
-        let kept = old.as_ref().map(|s| s.label.label.clone()).unwrap_or_default();
+        let kept = old
+            .as_ref()
+            .map(|s| s.label.label.clone())
+            .unwrap_or_default();
         let new = self.add_slot(credential, label.unwrap_or(&kept))?;
         if let Some(old) = old {
             self.backend().delete(&named_key(Area::Keys, old.id))?;

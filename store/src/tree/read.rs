@@ -1,0 +1,272 @@
+//! Walking trees, from any path on, one page of each level in memory.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering as Atomic};
+
+use crate::entry::{Content, Entry, Extent, is_within, path_order};
+use crate::error::AccessError;
+use crate::format::entry::Attributes;
+use crate::format::objects::TreeRoot;
+use crate::format::page::{Child, ContentChild, Page, decode_page};
+use crate::id::ChunkId;
+use crate::reader::Reader;
+use crate::record::World;
+
+/// Reads pages of trees.
+pub(crate) struct Tree<'a, 'r> {
+    reader: &'a Reader<'r>,
+    root: Option<TreeRoot>,
+    pages_read: AtomicU64,
+}
+
+/// What a walk meets.
+pub(crate) type Item = (Entry, Attributes);
+
+impl<'a, 'r> Tree<'a, 'r> {
+    pub fn new(reader: &'a Reader<'r>, root: Option<TreeRoot>) -> Tree<'a, 'r> {
+        Tree {
+            reader,
+            root,
+            pages_read: AtomicU64::new(0),
+        }
+    }
+
+    /// Pages that were read so far.
+    pub fn pages_read(&self) -> u64 {
+        self.pages_read.load(Atomic::Relaxed)
+    }
+
+    /// One page.
+    pub fn page(&self, id: &ChunkId, height: u8) -> Result<Page, AccessError> {
+        self.pages_read.fetch_add(1, Atomic::Relaxed);
+        let plain = self.reader.chunk(World::Pages, id)?;
+        decode_page(&plain, height).map_err(|e| AccessError::DamagedPage {
+            page: *id,
+            why: e.0,
+        })
+    }
+
+    /// Every entry from `from` on, in order.
+    pub fn walk<'t>(&'t self, from: &[u8]) -> Result<Walk<'t, 'a, 'r>, AccessError> {
+        let mut walk = Walk {
+            tree: self,
+            stack: Vec::new(),
+            leaf: Vec::new().into_iter(),
+            page: None,
+        };
+        if let Some(root) = self.root {
+            walk.descend(root.page, root.height, from)?;
+        }
+        Ok(walk)
+    }
+
+    /// The entry at a path.
+    pub fn find(&self, path: &[u8]) -> Result<Option<Entry>, AccessError> {
+        match self.walk(path)?.next().transpose()? {
+            Some(entry) if entry.path == path => Ok(Some(entry)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Fills in attributes that stand in a chunk of their own.
+    pub fn complete(&self, (mut entry, attributes): Item) -> Result<Entry, AccessError> {
+        if let Attributes::Chunk(id) = attributes {
+            match self.page(&id, 0)? {
+                Page::Attributes(xattrs) => entry.xattrs = xattrs,
+                _ => return Err(unexpected(id)),
+            }
+        }
+        Ok(entry)
+    }
+
+    /// The extents of a file's content, in order.
+    pub fn extents<'t>(&'t self, content: &Content) -> Result<Extents<'t, 'a, 'r>, AccessError> {
+        let mut extents = Extents {
+            tree: self,
+            stack: Vec::new(),
+            leaf: Vec::new().into_iter(),
+        };
+        match content {
+            Content::None | Content::Inline(_) => {}
+            Content::Extents(few) => extents.leaf = few.clone().into_iter(),
+            Content::Paged { root, height } => extents.descend(*root, *height)?,
+        }
+        Ok(extents)
+    }
+}
+
+fn unexpected(page: ChunkId) -> AccessError {
+    AccessError::DamagedPage {
+        page,
+        why: "it is of another kind than its place",
+    }
+}
+
+/// A walk over entries.
+pub(crate) struct Walk<'t, 'a, 'r> {
+    tree: &'t Tree<'a, 'r>,
+    /// Inner pages from the root down: height of the children, and those that are left.
+    stack: Vec<(u8, std::vec::IntoIter<Child>)>,
+    leaf: std::vec::IntoIter<Item>,
+    /// The leaf that the last entry came from.
+    page: Option<ChunkId>,
+}
+
+impl Walk<'_, '_, '_> {
+    /// Goes down to the leaf that holds the first entry not before `from`.
+    fn descend(&mut self, mut id: ChunkId, mut height: u8, from: &[u8]) -> Result<(), AccessError> {
+        while height > 0 {
+            let Page::Inner(children) = self.tree.page(&id, height)? else {
+                return Err(unexpected(id));
+            };
+            // The last child that begins at or before `from`; else the first.
+            let after =
+                children.partition_point(|c| path_order(&c.first, from) != Ordering::Greater);
+            let mut children = children.into_iter();
+            for _ in 1..after {
+                children.next();
+            }
+            let child = children.next().ok_or_else(|| unexpected(id))?;
+            height -= 1;
+            id = child.page;
+            self.stack.push((height, children));
+        }
+        let Page::Leaf(items) = self.tree.page(&id, 0)? else {
+            return Err(unexpected(id));
+        };
+        self.page = Some(id);
+        let skip = items.partition_point(|(e, _)| path_order(&e.path, from) == Ordering::Less);
+        self.leaf = items.into_iter();
+        for _ in 0..skip {
+            self.leaf.next();
+        }
+        Ok(())
+    }
+
+    /// The leaf that the last entry came from.
+    pub fn page(&self) -> Option<ChunkId> {
+        self.page
+    }
+
+    /// The next entry as it stands in its page.
+    pub fn next_item(&mut self) -> Result<Option<Item>, AccessError> {
+        loop {
+            if let Some(item) = self.leaf.next() {
+                return Ok(Some(item));
+            }
+            loop {
+                let Some((height, children)) = self.stack.last_mut() else {
+                    return Ok(None);
+                };
+                let height = *height;
+                match children.next() {
+                    Some(child) => {
+                        self.descend(child.page, height, b"")?;
+                        break;
+                    }
+                    None => {
+                        self.stack.pop();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Goes on behind everything below `folder`, reading no page that holds nothing else.
+    pub fn skip_below(&mut self, folder: &[u8]) -> Result<(), AccessError> {
+        while let Some((entry, _)) = self.leaf.as_slice().first() {
+            if !is_within(&entry.path, folder) {
+                return Ok(());
+            }
+            self.leaf.next();
+        }
+        // A child is passed over when the one after it still begins below the folder.
+        for depth in (0..self.stack.len()).rev() {
+            let Some((_, children)) = self.stack.get_mut(depth) else {
+                break;
+            };
+            while children
+                .as_slice()
+                .get(1)
+                .is_some_and(|c| is_within(&c.first, folder))
+            {
+                children.next();
+            }
+            if children.len() > 0 {
+                break;
+            }
+        }
+        let Some((entry, attributes)) = self.next_item()? else {
+            return Ok(());
+        };
+        if is_within(&entry.path, folder) {
+            return self.skip_below(folder);
+        }
+        // Not below: put it back in front.
+        let mut items = vec![(entry, attributes)];
+        items.extend(std::mem::take(&mut self.leaf));
+        self.leaf = items.into_iter();
+        Ok(())
+    }
+}
+
+impl Iterator for Walk<'_, '_, '_> {
+    type Item = Result<Entry, AccessError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let item = self.next_item().transpose()?;
+        Some(item.and_then(|item| self.tree.complete(item)))
+    }
+}
+
+/// The extents of one file.
+pub(crate) struct Extents<'t, 'a, 'r> {
+    tree: &'t Tree<'a, 'r>,
+    stack: Vec<(u8, std::vec::IntoIter<ContentChild>)>,
+    leaf: std::vec::IntoIter<Extent>,
+}
+
+impl Extents<'_, '_, '_> {
+    fn descend(&mut self, mut id: ChunkId, mut height: u8) -> Result<(), AccessError> {
+        while height > 0 {
+            let Page::ContentInner(children) = self.tree.page(&id, height)? else {
+                return Err(unexpected(id));
+            };
+            let mut children = children.into_iter();
+            let child = children.next().ok_or_else(|| unexpected(id))?;
+            height -= 1;
+            id = child.page;
+            self.stack.push((height, children));
+        }
+        let Page::ContentLeaf(extents) = self.tree.page(&id, 0)? else {
+            return Err(unexpected(id));
+        };
+        self.leaf = extents.into_iter();
+        Ok(())
+    }
+}
+
+impl Iterator for Extents<'_, '_, '_> {
+    type Item = Result<Extent, AccessError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(extent) = self.leaf.next() {
+                return Some(Ok(extent));
+            }
+            let (height, children) = self.stack.last_mut()?;
+            let height = *height;
+            match children.next() {
+                Some(child) => {
+                    if let Err(e) = self.descend(child.page, height) {
+                        return Some(Err(e));
+                    }
+                }
+                None => {
+                    self.stack.pop();
+                }
+            }
+        }
+    }
+}

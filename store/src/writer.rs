@@ -1,0 +1,451 @@
+//! Storing chunks under a session: reuse, encode, seal, verify, packs, segments
+//! (gc-protocol.md, writer steps 4 and 5).
+//!
+//! Any number of threads store at once, each through a [`Lane`] of its own. Every pack is
+//! acknowledged before its rows go into a segment, every segment before a commit.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::backend::{Area, BackendError, Key, Put, Trouble};
+use crate::clock::Timestamp;
+use crate::codec;
+use crate::crypto::{Kind, fresh_uuid};
+use crate::error::AccessError;
+use crate::format::MAX_CHUNK;
+use crate::format::record::TableRow;
+use crate::format::segment::{Segment, SegmentHeader, SegmentPack, SegmentRow};
+use crate::id::{ChunkId, PackId, SegmentId, Uuid};
+use crate::index::{Bases, Encoding};
+use crate::pack::{PackBuilder, pack_key, target_size};
+use crate::reader::Reader;
+use crate::record::{
+    EncodedChunk, RecordBuilder, SHARED_BELOW, World, seal_record, table_row, verify_record,
+};
+use crate::repository::{Repository, named_key};
+use crate::sealed::Sealed;
+use crate::session::Session;
+use crate::view::View;
+
+/// A segment is put at latest when so many rows wait for it.
+const SEGMENT_ROWS: usize = 65_536;
+/// A segment is put at latest when rows have waited so many seconds.
+const SEGMENT_SECONDS: u64 = 300;
+/// How often a put whose answer was lost is tried again.
+const PUT_TRIES: usize = 5;
+
+/// What a writer has stored so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stored {
+    /// Plain bytes of new chunks of content.
+    pub new_bytes: u64,
+    /// New chunks, pages among them.
+    pub new_chunks: u64,
+    /// Bytes put into the repository: packs and segments.
+    pub new_stored: u64,
+}
+
+/// Stores chunks under one session.
+pub(crate) struct Writer<'r> {
+    repository: &'r Repository,
+    session: Uuid,
+    view: View<'r>,
+    reader: Reader<'r>,
+    /// Chunks that this run stores and the index does not show yet.
+    own: Mutex<HashMap<ChunkId, ()>>,
+    content: Mutex<Option<PackBuilder>>,
+    pages: Mutex<Option<PackBuilder>>,
+    pending: Mutex<Pending>,
+    target: u64,
+    new_bytes: AtomicU64,
+    new_chunks: AtomicU64,
+    new_stored: AtomicU64,
+}
+
+/// Rows of acknowledged packs that stand in no segment yet.
+#[derive(Default)]
+struct Pending {
+    packs: Vec<SegmentPack>,
+    rows: Vec<SegmentRow>,
+    since: Option<Timestamp>,
+}
+
+/// What became of one chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub id: ChunkId,
+    /// Whether it is stored anew.
+    pub new: bool,
+}
+
+impl<'r> Writer<'r> {
+    /// Begins to write under a session, with a view that was read after it was acknowledged.
+    pub fn new(session: &Session<'r>, view: View<'r>) -> Writer<'r> {
+        let repository = session.repository();
+        let bytes = view.listed().values().sum();
+        Writer {
+            repository,
+            session: session.name(),
+            view,
+            reader: Reader::new(repository),
+            own: Mutex::default(),
+            content: Mutex::default(),
+            pages: Mutex::default(),
+            pending: Mutex::default(),
+            target: target_size(bytes),
+            new_bytes: AtomicU64::new(0),
+            new_chunks: AtomicU64::new(0),
+            new_stored: AtomicU64::new(0),
+        }
+    }
+
+    /// Closes packs at another size than the repository's bytes ask for.
+    pub fn with_pack_size(mut self, bytes: u64) -> Writer<'r> {
+        self.target = bytes;
+        self
+    }
+
+    /// What may be reused.
+    pub fn view(&self) -> &View<'r> {
+        &self.view
+    }
+
+    /// Reads chunks, for bases and parents.
+    pub fn reader(&self) -> &Reader<'r> {
+        &self.reader
+    }
+
+    /// What was stored so far.
+    pub fn stored(&self) -> Stored {
+        Stored {
+            new_bytes: self.new_bytes.load(Ordering::Relaxed),
+            new_chunks: self.new_chunks.load(Ordering::Relaxed),
+            new_stored: self.new_stored.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Whether this session may refer to a chunk without storing it: it is usable in the view, or
+    /// stored by this run.
+    pub fn may_reuse(&self, id: &ChunkId) -> Result<bool, AccessError> {
+        if self.own.lock().is_ok_and(|own| own.contains_key(id)) {
+            return Ok(true);
+        }
+        Ok(self.view.usable(id)?.is_some())
+    }
+
+    /// Takes the duty of storing a chunk; `false` when nobody need to.
+    fn claim(&self, id: &ChunkId) -> Result<bool, AccessError> {
+        if self.may_reuse(id)? {
+            return Ok(false);
+        }
+        let Ok(mut own) = self.own.lock() else {
+            return Ok(true);
+        };
+        Ok(own.insert(*id, ()).is_none())
+    }
+
+    /// A lane for one thread.
+    pub fn lane(&self, world: World) -> Lane<'_, 'r> {
+        Lane {
+            writer: self,
+            world,
+            small: RecordBuilder::default(),
+            large: RecordBuilder::default(),
+        }
+    }
+
+    fn pack_of(&self, world: World) -> &Mutex<Option<PackBuilder>> {
+        match world {
+            World::Content => &self.content,
+            World::Pages => &self.pages,
+        }
+    }
+
+    /// Adds a sealed record to the open pack, and puts the pack when it is full.
+    pub fn append(
+        &self,
+        world: World,
+        stored: &[u8],
+        chunks: &[(TableRow, u8)],
+    ) -> Result<(), AccessError> {
+        let full = {
+            let Ok(mut slot) = self.pack_of(world).lock() else {
+                return Err(AccessError::VerifyFailed);
+            };
+            let mut pack = match slot.take() {
+                Some(pack) => pack,
+                None => self.new_pack(world)?,
+            };
+            pack.push(stored, chunks)?;
+            if pack.size() >= self.target {
+                Some(pack)
+            } else {
+                *slot = Some(pack);
+                None
+            }
+        };
+        full.map_or(Ok(()), |pack| self.publish(pack))
+    }
+
+    fn new_pack(&self, world: World) -> Result<PackBuilder, AccessError> {
+        let key = self.repository.keys().writing_key(world.is_pages());
+        let keys: Vec<&crate::crypto::DataKey> = key.iter().map(|k| &**k).collect();
+        let spool = self.repository.environment().cache.as_deref();
+        PackBuilder::new(world, self.session, &keys, spool, self.target)
+    }
+
+    /// Puts a pack; its rows wait for a segment from then on.
+    fn publish(&self, pack: PackBuilder) -> Result<(), AccessError> {
+        let finished = pack.finish()?;
+        self.put_fresh(&pack_key(&finished.id)?, &finished.body)?;
+        let now = self.repository.environment().clock.now();
+        let due = {
+            let Ok(mut pending) = self.pending.lock() else {
+                return Err(AccessError::VerifyFailed);
+            };
+            let number = pending.packs.len() as u32;
+            pending.packs.push(finished.info);
+            pending.rows.extend(
+                finished
+                    .rows
+                    .into_iter()
+                    .map(|r| SegmentRow { pack: number, ..r }),
+            );
+            let since = *pending.since.get_or_insert(now);
+            pending.rows.len() >= SEGMENT_ROWS || now.seconds_since(since) >= SEGMENT_SECONDS
+        };
+        if due { self.publish_segment() } else { Ok(()) }
+    }
+
+    /// Puts an object under a name of its own. When the answer is lost it is put again: then the
+    /// name may be taken, by nobody else.
+    fn put_fresh(&self, key: &Key, body: &Sealed) -> Result<(), AccessError> {
+        put_fresh(self.repository, key, body)?;
+        self.new_stored.fetch_add(body.len(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Puts a segment of all waiting rows and adds it to the index.
+    fn publish_segment(&self) -> Result<(), AccessError> {
+        let pending = match self.pending.lock() {
+            Ok(mut pending) => std::mem::take(&mut *pending),
+            Err(_) => return Err(AccessError::VerifyFailed),
+        };
+        if pending.rows.is_empty() {
+            return Ok(());
+        }
+        let mut segment = Segment {
+            supersedes: Vec::new(),
+            packs: pending.packs,
+            rows: pending.rows,
+        };
+        segment.sort();
+        for part in split_rows(segment) {
+            let packs: Vec<PackId> = part.packs.iter().map(|p| p.id).collect();
+            let (id, body) = seal_segment(self.repository, &part, self.session)?;
+            self.put_fresh(&named_key(Area::Index, id), &body)?;
+            let ids: Vec<ChunkId> = part.rows.iter().map(|r| r.id).collect();
+            self.repository.index().apply(&[(id, part)])?;
+            packs.into_iter().for_each(|p| self.view.add_own(p));
+            if let Ok(mut own) = self.own.lock() {
+                ids.iter().for_each(|id| {
+                    own.remove(id);
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts what waits: open packs, then their segment. Lanes must have been flushed before.
+    pub fn finish(&self) -> Result<(), AccessError> {
+        for world in World::ALL {
+            let pack = self
+                .pack_of(world)
+                .lock()
+                .ok()
+                .and_then(|mut slot| slot.take());
+            if let Some(pack) = pack.filter(|p| !p.is_empty()) {
+                self.publish(pack)?;
+            }
+        }
+        self.publish_segment()
+    }
+}
+
+/// Puts an object whose name holds a fresh uuid or is a hash over one.
+pub(crate) fn put_fresh(
+    repository: &Repository,
+    key: &Key,
+    body: &Sealed,
+) -> Result<(), AccessError> {
+    let mut lost: Option<BackendError> = None;
+    for _ in 0..PUT_TRIES {
+        match repository.backend().put(key, body) {
+            Ok(Put::Created) => return Ok(()),
+            Ok(Put::Exists) if lost.is_some() => return Ok(()),
+            Ok(Put::Exists) => return Err(AccessError::NotFresh(key.to_string())),
+            Err(e) if e.retry || e.trouble == Trouble::Unknown => lost = Some(e),
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Err(lost.map_or_else(|| AccessError::NotFresh(key.to_string()), AccessError::from))
+}
+
+/// Seals a segment and names it.
+pub(crate) fn seal_segment(
+    repository: &Repository,
+    segment: &Segment,
+    session: Uuid,
+) -> Result<(SegmentId, Sealed), AccessError> {
+    let clear = SegmentHeader {
+        session,
+        uuid: fresh_uuid(),
+    }
+    .encode();
+    let body = segment.encode_body().map_err(AccessError::Spool)?;
+    let (seal, context) = repository.keys().of_kind(Kind::Segment, &clear);
+    let mut stored = clear.to_vec();
+    seal.seal_onto(&context, &body, &mut stored);
+    let id = SegmentId(*blake3::hash(&stored).as_bytes());
+    Ok((id, Sealed::from_stored(stored)))
+}
+
+/// Cuts rows into segments that keep the limit.
+pub(crate) fn split_rows(segment: Segment) -> Vec<Segment> {
+    let limit = crate::format::segment::MAX_ROWS;
+    if segment.rows.len() <= limit {
+        return vec![segment];
+    }
+    let part = |rows: &[SegmentRow]| Segment {
+        supersedes: segment.supersedes.clone(),
+        packs: segment.packs.clone(),
+        rows: rows.to_vec(),
+    };
+    segment.rows.chunks(limit).map(part).collect()
+}
+
+/// Stores chunks for one thread: it fills records of its own.
+pub(crate) struct Lane<'w, 'r> {
+    writer: &'w Writer<'r>,
+    world: World,
+    small: RecordBuilder,
+    large: RecordBuilder,
+}
+
+impl Lane<'_, '_> {
+    /// Stores a chunk unless it may be reused, as a delta against `bases` when that is clearly
+    /// smaller. Bases that are not usable, or too deep, are not used.
+    pub fn store(&mut self, plain: &[u8], bases: &[ChunkId]) -> Result<Outcome, AccessError> {
+        debug_assert!(plain.len() <= MAX_CHUNK);
+        let id = self.world.id(self.writer.repository.keys(), plain);
+        let new = self.writer.claim(&id)?;
+        if new {
+            self.put(id, plain, bases)?;
+            self.writer.new_chunks.fetch_add(1, Ordering::Relaxed);
+            if self.world == World::Content {
+                self.writer
+                    .new_bytes
+                    .fetch_add(plain.len() as u64, Ordering::Relaxed);
+            }
+        }
+        Ok(Outcome { id, new })
+    }
+
+    /// Stores a chunk whether or not it is there already: gc makes copies so.
+    pub fn put(&mut self, id: ChunkId, plain: &[u8], bases: &[ChunkId]) -> Result<(), AccessError> {
+        if let Some(chunk) = self.delta(id, plain, bases)? {
+            return self.push(chunk);
+        }
+        if self.world == World::Content && plain.len() < SHARED_BELOW {
+            if !self.small.fits(plain.len()) {
+                seal(self.writer, self.world, &mut self.small)?;
+            }
+            self.small.push_shared(id, plain.to_vec());
+            return Ok(());
+        }
+        let (encoding, bytes) = codec::encode_plain(plain).map_err(AccessError::Spool)?;
+        let row = table_row(id, encoding, plain.len(), bytes.len());
+        self.push(EncodedChunk {
+            row,
+            bytes,
+            depth: 0,
+        })
+    }
+
+    /// Adds a chunk that is encoded already.
+    pub fn push(&mut self, chunk: EncodedChunk) -> Result<(), AccessError> {
+        if !self.large.fits(chunk.row.plain as usize) {
+            seal(self.writer, self.world, &mut self.large)?;
+        }
+        self.large.push(chunk);
+        Ok(())
+    }
+
+    /// The chunk against its bases, if that is at least a fifth smaller than without.
+    fn delta(
+        &self,
+        id: ChunkId,
+        plain: &[u8],
+        bases: &[ChunkId],
+    ) -> Result<Option<EncodedChunk>, AccessError> {
+        let mut refs = Bases::NONE;
+        let mut prefix = Vec::new();
+        let mut depth = 0;
+        for base in bases.iter().filter(|b| **b != id) {
+            let Some(usable) = self.writer.view.usable(base)? else {
+                continue;
+            };
+            if usable.place.depth >= self.writer.repository.max_depth() {
+                continue;
+            }
+            // The base's own id is verified by the reader, in this process.
+            let Ok(bytes) = self.writer.reader.chunk(self.world, base) else {
+                continue;
+            };
+            if !refs.push(base.as_base()) {
+                break;
+            }
+            prefix.extend_from_slice(&bytes);
+            depth = depth.max(usable.place.depth + 1);
+        }
+        if refs.is_empty() || plain.is_empty() {
+            return Ok(None);
+        }
+        let bytes = codec::encode_delta(plain, &prefix).map_err(AccessError::Spool)?;
+        let (_, alone) = codec::encode_plain(plain).map_err(AccessError::Spool)?;
+        if bytes.len() * 5 > alone.len() * 4 {
+            return Ok(None);
+        }
+        let mut row = table_row(id, Encoding::Delta, plain.len(), bytes.len());
+        row.bases = refs;
+        Ok(Some(EncodedChunk { row, bytes, depth }))
+    }
+
+    /// Seals what waits in this lane.
+    pub fn flush(&mut self) -> Result<(), AccessError> {
+        seal(self.writer, self.world, &mut self.small)?;
+        seal(self.writer, self.world, &mut self.large)
+    }
+}
+
+/// Seals one record, opens it again and compares, and adds it to the pack.
+fn seal(writer: &Writer<'_>, world: World, builder: &mut RecordBuilder) -> Result<(), AccessError> {
+    if builder.is_empty() {
+        return Ok(());
+    }
+    let keys = writer.repository.keys();
+    let (plain, rows) = builder.finish().map_err(AccessError::Spool)?;
+    let key = keys
+        .writing_key(world.is_pages())
+        .ok_or(AccessError::NoDataKey(crate::id::DataKeyId([0; 4])))?;
+    let stored = seal_record(keys, &key, world, &plain);
+    verify_record(keys, world, &stored, |slot| {
+        let bases = rows.get(slot).map_or(Bases::NONE, |(row, _)| row.bases);
+        writer
+            .reader
+            .prefix(world, &bases, crate::format::MAX_DEPTH)
+            .unwrap_or_default()
+    })?;
+    writer.append(world, &stored, &rows)
+}
