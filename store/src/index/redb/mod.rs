@@ -36,6 +36,11 @@ use crate::id::{BaseRef, ChunkId, SegmentId};
 /// what other processes apply meanwhile; beginning another costs some microseconds.
 const VIEW_AGE: Duration = Duration::from_secs(1);
 
+/// From how many rows on an apply is followed by an empty commit. redb uses the pages that a commit
+/// frees only from the second commit after it on: applying 64 k scattered rows again and again to
+/// a million takes 400 MB without this, 275 MB with it.
+const RECLAIM_ROWS: usize = 4096;
+
 /// An open index file. See the module for what it promises.
 pub struct RedbIndex {
     /// `None` only while being dropped.
@@ -210,6 +215,21 @@ impl RedbIndex {
         self.refresh()?;
         Ok(Apply::Done)
     }
+
+    /// Lets the pages that the last commit freed be used again. Not needed, so it waits for nobody.
+    fn reclaim(&self) -> Result<(), IndexError> {
+        let Some(Handle::Writer(database)) = &self.database else {
+            return Ok(());
+        };
+        let begun = self.run(|| match database.try_begin_write() {
+            Err(TransactionError::WouldBlock) => Ok(None),
+            begun => Ok(Some(begun?)),
+        })?;
+        match begun {
+            Some(txn) => self.run(|| Ok(txn.commit()?)),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Index for RedbIndex {
@@ -219,7 +239,12 @@ impl Index for RedbIndex {
     }
 
     fn apply(&self, segments: &[(SegmentId, &Segment)]) -> Result<Apply, IndexError> {
-        self.write(|txn| write::apply(txn, &self.checker, &self.verified, segments))
+        let done = self.write(|txn| write::apply(txn, &self.checker, &self.verified, segments))?;
+        let rows: usize = segments.iter().map(|(_, segment)| segment.rows.len()).sum();
+        if done == Apply::Done && rows >= RECLAIM_ROWS {
+            self.reclaim()?;
+        }
+        Ok(done)
     }
 
     fn find(&self, id: &ChunkId) -> Result<Option<Found>, IndexError> {
@@ -247,7 +272,7 @@ impl Index for RedbIndex {
             Ok(true)
         })?;
         match cleared {
-            Apply::Done => Ok(()),
+            Apply::Done => self.reclaim(),
             Apply::Busy => Err(IndexError("another process is writing to it".into())),
         }
     }
