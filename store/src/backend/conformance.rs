@@ -557,11 +557,14 @@ fn list_amid_puts(bench: &Bench) -> Result<(), Failure> {
         })
     };
     let tidy = || {
-        while !over.load(Ordering::Acquire) {
+        loop {
+            let last = over.load(Ordering::Acquire);
             bench.backend.tidy().map_err(unwelcome(TIDIES))?;
+            if last {
+                return Ok(());
+            }
             thread::yield_now();
         }
-        Ok(())
     };
     let list = || {
         loop {

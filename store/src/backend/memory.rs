@@ -57,7 +57,7 @@ impl Memory {
     }
 
     fn lock(&self) -> MutexGuard<'_, Arc<Objects>> {
-        // Whoever panicked with the lock held left a whole map: every change is one insert or remove.
+        // Whoever panicked with the lock held left a whole map: a change is one call.
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
