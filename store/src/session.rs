@@ -63,7 +63,7 @@ impl<'r> Session<'r> {
             repository,
             name,
             kind,
-            proof: Acknowledged(()),
+            proof: Acknowledged::of_session(),
             pulse,
         })
     }

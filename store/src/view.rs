@@ -18,7 +18,14 @@ use crate::repository::{Repository, uuid_key};
 
 /// Proof that a session's object was acknowledged. Made by [`crate::session`] alone.
 #[derive(Debug)]
-pub(crate) struct Acknowledged(pub(in crate::session) ());
+pub(crate) struct Acknowledged(());
+
+impl Acknowledged {
+    /// To be called by [`crate::session::Session::open`] alone, after the acknowledgement.
+    pub(crate) fn of_session() -> Acknowledged {
+        Acknowledged(())
+    }
+}
 
 /// The gc lists in force when they were listed: writer step 2, sweep step 7.
 #[derive(Debug)]

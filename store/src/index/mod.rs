@@ -214,6 +214,13 @@ pub trait Index: Send + Sync {
     /// When the cache is unusable.
     fn packs(&self) -> Result<Vec<KnownPack>, IndexError>;
 
+    /// Tells apart the meanings that numbers had: two answers that are equal, also in different
+    /// processes, mean that all numbers seen in between are still those of the same chunks.
+    ///
+    /// # Errors
+    /// When the cache is unusable.
+    fn generation(&self) -> Result<u64, IndexError>;
+
     /// Forgets everything, as if newly made.
     ///
     /// # Errors

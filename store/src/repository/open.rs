@@ -1,6 +1,7 @@
 //! Making and opening repositories.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use zeroize::Zeroizing;
 
@@ -17,7 +18,7 @@ use crate::format::config::{
 };
 use crate::id::{KeyDomain, RepositoryId, SlotId};
 use crate::index::handle::IndexHandle;
-use crate::index::{Index, IndexError, MemoryIndex, RedbIndex, RedbOptions};
+use crate::index::{Index, IndexError, MemoryIndex, Opened, RedbIndex, RedbOptions};
 use crate::sealed::Sealed;
 
 /// What opens a repository.
@@ -335,19 +336,22 @@ fn open_index(environment: &Environment, keys: &Keys) -> IndexHandle {
         ..RedbOptions::default()
     };
     let in_memory = || Arc::new(MemoryIndex::default()) as Arc<dyn Index>;
+    // Number of the cache file in use: the one to be left behind when it fails.
+    let number = Arc::new(AtomicU64::new(0));
+    let keep = |number: &AtomicU64, opened: Opened| -> Arc<dyn Index> {
+        number.store(opened.index.file_number(), Ordering::Relaxed);
+        Arc::new(opened.index)
+    };
     // A cache folder that cannot be used (a full disk, no permission) costs time, nothing else.
     let index = RedbIndex::open_or_new(&folder, options.clone())
-        .map_or_else(|_| in_memory(), |opened| Arc::new(opened.index));
+        .map_or_else(|_| in_memory(), |opened| keep(&number, opened));
     let fresh = move |private: bool| -> Result<Arc<dyn Index>, IndexError> {
         if private {
-            return Ok(Arc::new(MemoryIndex::default()));
+            return Ok(in_memory());
         }
-        Ok(
-            RedbIndex::open_newer(&folder, options.clone(), 0).map_or_else(
-                |_| Arc::new(MemoryIndex::default()) as Arc<dyn Index>,
-                |i| Arc::new(i),
-            ),
-        )
+        let bad = number.load(Ordering::Relaxed);
+        Ok(RedbIndex::open_newer(&folder, options.clone(), bad)
+            .map_or_else(|_| in_memory(), |opened| keep(&number, opened)))
     };
     IndexHandle::new(index, Box::new(fresh))
 }

@@ -1,7 +1,6 @@
 //! Walking trees, from any path on, one page of each level in memory.
 
 use std::cmp::Ordering;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering as Atomic};
 
 use crate::entry::{Content, Entry, Extent, is_within, path_order};
