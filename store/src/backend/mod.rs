@@ -98,7 +98,8 @@ impl Key {
         let name = name.to_string();
         let fine = |c: u8| c.is_ascii_digit() || c.is_ascii_lowercase() || c == b'.' || c == b'-';
         let whole = !name.is_empty() && name.len() <= MAX_NAME && name.bytes().all(fine);
-        let dots = name.bytes().all(|c| c == b'.');
+        // `.`, `..` and a pack's prefix of two dots would lead out of the area.
+        let dots = name == "." || name.starts_with("..");
         (area != Area::Config && whole && !dots).then_some(Key { area, name })
     }
 

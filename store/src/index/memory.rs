@@ -41,12 +41,6 @@ impl Clone for MemoryIndex {
 }
 
 impl MemoryIndex {
-    /// Changes whenever numbers of chunks and packs are given anew: see
-    /// [`super::RedbIndex::generation`].
-    pub fn generation(&self) -> u64 {
-        self.state().generation
-    }
-
     fn state(&self) -> Arc<State> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -190,6 +184,10 @@ impl Index for MemoryIndex {
 
     fn packs(&self) -> Result<Vec<KnownPack>, IndexError> {
         Ok(self.state().packs.clone())
+    }
+
+    fn generation(&self) -> Result<u64, IndexError> {
+        Ok(self.state().generation)
     }
 
     fn clear(&self) -> Result<(), IndexError> {

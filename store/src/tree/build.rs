@@ -167,9 +167,12 @@ impl TreeBuilder {
         let mut height = 0;
         while height < self.upper.len() {
             self.push_child(keys, store, height, child)?;
-            let Some(open) = self.upper.get_mut(height) else {
-                break;
-            };
+            // Pushing a child opens the page above it: there is always one to close.
+            let mut open = self
+                .upper
+                .get_mut(height)
+                .map(std::mem::take)
+                .unwrap_or_default();
             child = open.close(store, PageKind::Inner, height as u8 + 1)?;
             height += 1;
         }

@@ -109,17 +109,6 @@ impl RedbIndex {
         self.number
     }
 
-    /// A random number, another in every new file and after every [`Index::clear`]: as long as it
-    /// stays the same, a chunk or pack keeps its number and no number is given to another. Who
-    /// keeps something by numbers compares it before and after each use.
-    ///
-    /// # Errors
-    /// When the cache is unusable.
-    pub fn generation(&self) -> Result<u64, IndexError> {
-        self.refresh()?;
-        self.read(|view, _| Ok(view.state.generation))
-    }
-
     /// Makes look-ups see what other processes have applied until now.
     ///
     /// # Errors
@@ -262,6 +251,11 @@ impl Index for RedbIndex {
     fn packs(&self) -> Result<Vec<KnownPack>, IndexError> {
         self.refresh()?;
         self.read(|view, checks| view.packs(checks.checker))
+    }
+
+    fn generation(&self) -> Result<u64, IndexError> {
+        self.refresh()?;
+        self.read(|view, _| Ok(view.state.generation))
     }
 
     fn clear(&self) -> Result<(), IndexError> {
