@@ -1,12 +1,14 @@
 //! The repository: its format, and all that happens to it.
 
 pub mod backend;
+pub mod browse;
 pub mod clock;
 mod codec;
 pub mod crypto;
 pub mod entry;
 pub mod environment;
 pub mod error;
+pub mod forget;
 pub mod format;
 #[cfg(test)]
 mod holes;
@@ -17,8 +19,11 @@ mod pack;
 mod reader;
 mod record;
 pub mod repository;
+pub mod retention;
 mod sealed;
 mod session;
+pub mod snapshot;
+pub mod snapshots;
 pub mod source;
 pub mod target;
 mod tree;

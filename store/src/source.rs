@@ -4,6 +4,7 @@
 use std::io;
 
 use crate::entry::Entry;
+pub use hucha_chunker::Profile;
 
 /// Something that can be put into a snapshot. Implemented in `hucha-sources`.
 pub trait Source {
@@ -18,6 +19,11 @@ pub trait Source {
     /// [`SourceError::Failed`] when the whole source is unusable: nothing is committed then.
     /// [`SourceError::Stopped`] when the sink said so.
     fn push(&mut self, sink: &mut dyn Sink) -> Result<(), SourceError>;
+
+    /// How its bytes are cut into chunks.
+    fn profile(&self) -> Profile {
+        Profile::FILES
+    }
 
     /// Whether what was read can be read once more (a stream cannot).
     fn is_repeatable(&self) -> bool {

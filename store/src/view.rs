@@ -120,6 +120,13 @@ impl<'r> View<'r> {
         })
     }
 
+    /// A view for a run that commits nothing: it needs no session.
+    pub fn for_dry_run(repository: &'r Repository) -> Result<View<'r>, AccessError> {
+        let lists = read_lists(repository)?;
+        let packs = lists.iter().flat_map(|l| l.packs.iter().copied()).collect();
+        View::read(repository, Condemned { packs, lists })
+    }
+
     /// Packs that were listed, condemned ones among them, with stored sizes.
     pub fn listed(&self) -> &HashMap<PackId, u64> {
         &self.sizes

@@ -58,6 +58,8 @@ pub(crate) struct Writer<'r> {
     pages: Mutex<Option<PackBuilder>>,
     pending: Mutex<Pending>,
     target: u64,
+    /// Puts nothing: packs and segments are counted and dropped.
+    dry: bool,
     new_bytes: AtomicU64,
     new_chunks: AtomicU64,
     new_stored: AtomicU64,
@@ -82,12 +84,21 @@ pub(crate) struct Outcome {
 impl<'r> Writer<'r> {
     /// Begins to write under a session, with a view that was read after it was acknowledged.
     pub fn new(session: &Session<'r>, view: View<'r>) -> Writer<'r> {
-        let repository = session.repository();
+        Writer::with(session.repository(), session.name(), view, false)
+    }
+
+    /// A writer that puts nothing.
+    pub fn dry(repository: &'r Repository, view: View<'r>) -> Writer<'r> {
+        Writer::with(repository, Uuid([0; 16]), view, true)
+    }
+
+    fn with(repository: &'r Repository, session: Uuid, view: View<'r>, dry: bool) -> Writer<'r> {
         let bytes = view.listed().values().sum();
         Writer {
             repository,
-            session: session.name(),
+            session,
             view,
+            dry,
             reader: Reader::new(repository),
             own: Mutex::default(),
             content: Mutex::default(),
@@ -221,7 +232,9 @@ impl<'r> Writer<'r> {
     /// Puts an object under a name of its own. When the answer is lost it is put again: then the
     /// name may be taken, by nobody else.
     fn put_fresh(&self, key: &Key, body: &Sealed) -> Result<(), AccessError> {
-        put_fresh(self.repository, key, body)?;
+        if !self.dry {
+            put_fresh(self.repository, key, body)?;
+        }
         self.new_stored.fetch_add(body.len(), Ordering::Relaxed);
         Ok(())
     }
@@ -232,7 +245,7 @@ impl<'r> Writer<'r> {
             Ok(mut pending) => std::mem::take(&mut *pending),
             Err(_) => return Err(AccessError::VerifyFailed),
         };
-        if pending.rows.is_empty() {
+        if pending.rows.is_empty() || self.dry {
             return Ok(());
         }
         let mut segment = Segment {

@@ -8,4 +8,4 @@ mod read;
 
 pub(crate) use build::{PageStore, Totals, TreeBuilder};
 pub(crate) use content::{ContentBuilder, inline};
-pub(crate) use read::{Extents, Item, Tree};
+pub(crate) use read::{Item, Tree, Walk};

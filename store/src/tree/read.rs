@@ -95,6 +95,111 @@ impl<'a, 'r> Tree<'a, 'r> {
     }
 }
 
+/// Takes the ids that a tree refers to; `false` ends the visit.
+pub(crate) type Visit<'v> = &'v mut dyn FnMut(World, &ChunkId) -> Result<bool, AccessError>;
+
+impl Tree<'_, '_> {
+    /// Every id that a file's content refers to: pages of its list, then chunks. Answers `false`
+    /// as soon as `visit` does.
+    pub fn for_each_id(&self, content: &Content, visit: Visit<'_>) -> Result<bool, AccessError> {
+        match content {
+            Content::None | Content::Inline(_) => Ok(true),
+            Content::Extents(extents) => visit_extents(extents, visit),
+            Content::Paged { root, height } => self.visit_list(root, *height, visit),
+        }
+    }
+
+    fn visit_list(&self, id: &ChunkId, height: u8, visit: Visit<'_>) -> Result<bool, AccessError> {
+        if !visit(World::Pages, id)? {
+            return Ok(false);
+        }
+        match self.page(id, height)? {
+            Page::ContentLeaf(extents) => visit_extents(&extents, visit),
+            Page::ContentInner(children) => {
+                for child in children {
+                    if !self.visit_list(&child.page, height - 1, visit)? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+            _ => Err(unexpected(*id)),
+        }
+    }
+
+    /// Every id that the tree refers to: each page before what is below it. A page that `visit`
+    /// answers with `false` is not opened: whoever knows it knows what is below it.
+    pub fn for_each_reference(&self, visit: Visit<'_>) -> Result<(), AccessError> {
+        self.root.map_or(Ok(()), |root| {
+            self.visit_page(&root.page, root.height, visit)
+        })
+    }
+
+    fn visit_page(&self, id: &ChunkId, height: u8, visit: Visit<'_>) -> Result<(), AccessError> {
+        if !visit(World::Pages, id)? {
+            return Ok(());
+        }
+        match self.page(id, height)? {
+            Page::Inner(children) => children
+                .iter()
+                .try_for_each(|c| self.visit_page(&c.page, height - 1, visit)),
+            Page::Leaf(items) => items.iter().try_for_each(|(entry, attributes)| {
+                if let Attributes::Chunk(id) = attributes {
+                    visit(World::Pages, id)?;
+                }
+                self.visit_content(&entry.content, visit)
+            }),
+            _ => Err(unexpected(*id)),
+        }
+    }
+
+    fn visit_content(&self, content: &Content, visit: Visit<'_>) -> Result<(), AccessError> {
+        match content {
+            Content::None | Content::Inline(_) => Ok(()),
+            Content::Extents(extents) => visit_all(extents, visit),
+            Content::Paged { root, height } => self.visit_content_page(root, *height, visit),
+        }
+    }
+
+    fn visit_content_page(
+        &self,
+        id: &ChunkId,
+        height: u8,
+        visit: Visit<'_>,
+    ) -> Result<(), AccessError> {
+        if !visit(World::Pages, id)? {
+            return Ok(());
+        }
+        match self.page(id, height)? {
+            Page::ContentLeaf(extents) => visit_all(&extents, visit),
+            Page::ContentInner(children) => children
+                .iter()
+                .try_for_each(|c| self.visit_content_page(&c.page, height - 1, visit)),
+            _ => Err(unexpected(*id)),
+        }
+    }
+}
+
+fn visit_extents(extents: &[Extent], visit: Visit<'_>) -> Result<bool, AccessError> {
+    for extent in extents {
+        if let Extent::Chunk { id, .. } = extent
+            && !visit(World::Content, id)?
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn visit_all(extents: &[Extent], visit: Visit<'_>) -> Result<(), AccessError> {
+    for extent in extents {
+        if let Extent::Chunk { id, .. } = extent {
+            visit(World::Content, id)?;
+        }
+    }
+    Ok(())
+}
+
 fn unexpected(page: ChunkId) -> AccessError {
     AccessError::DamagedPage {
         page,

@@ -1,0 +1,126 @@
+//! Putting entries and the extents of their chunks together, in order, into a tree.
+
+use std::collections::HashMap;
+
+use crate::entry::{Content, Entry, Extent};
+use crate::error::AccessError;
+use crate::format::objects::TreeRoot;
+use crate::format::page::PageKind;
+use crate::id::ChunkId;
+use crate::record::World;
+use crate::snapshot::intake::Step;
+use crate::tree::{ContentBuilder, PageStore, Totals, TreeBuilder};
+use crate::writer::{Lane, Writer};
+
+/// Builds the tree of one snapshot.
+pub(super) struct Assembler<'w, 'r> {
+    pages: Pages<'w, 'r>,
+    keys: &'w crate::crypto::Keys,
+    tree: TreeBuilder,
+    open: Option<(Entry, ContentBuilder)>,
+    /// Content of files with several names, by the path of the first.
+    groups: HashMap<Vec<u8>, (Content, u64)>,
+    /// Later names of files that could not be read under their first.
+    pub orphans: Vec<Vec<u8>>,
+}
+
+/// Stores pages, leaves as deltas of the parent's page at the same place.
+struct Pages<'w, 'r> {
+    lane: Lane<'w, 'r>,
+    like: Option<ChunkId>,
+}
+
+impl PageStore for Pages<'_, '_> {
+    fn store_page(&mut self, kind: PageKind, page: &[u8]) -> Result<ChunkId, AccessError> {
+        let bases: &[ChunkId] = match (&self.like, kind) {
+            (Some(like), PageKind::Leaf) => std::slice::from_ref(like),
+            _ => &[],
+        };
+        Ok(self.lane.store(page, bases)?.id)
+    }
+}
+
+impl<'w, 'r> Assembler<'w, 'r> {
+    pub fn new(writer: &'w Writer<'r>) -> Assembler<'w, 'r> {
+        Assembler {
+            pages: Pages {
+                lane: writer.lane(World::Pages),
+                like: None,
+            },
+            keys: writer.reader().repository().keys(),
+            tree: TreeBuilder::new(),
+            open: None,
+            groups: HashMap::new(),
+            orphans: Vec::new(),
+        }
+    }
+
+    /// Takes the next step.
+    pub fn step(&mut self, step: Step) -> Result<(), AccessError> {
+        match step {
+            Step::Whole(entry, like) => {
+                self.remember(&entry);
+                self.push(&entry, like)
+            }
+            Step::Link(mut entry) => {
+                let first = entry.group.as_ref().and_then(|g| self.groups.get(g));
+                let Some((content, size)) = first else {
+                    self.orphans.push(entry.path);
+                    return Ok(());
+                };
+                entry.content = content.clone();
+                entry.meta.size = *size;
+                self.push(&entry, None)
+            }
+            Step::Begin(entry, like) => {
+                self.pages.like = like.or(self.pages.like);
+                self.open = Some((entry, ContentBuilder::default()));
+                Ok(())
+            }
+            Step::Hole(len) => self.extents(vec![Extent::Hole(len)]),
+            Step::End => {
+                let Some((mut entry, content)) = self.open.take() else {
+                    return Ok(());
+                };
+                (entry.content, entry.meta.size) = content.finish(&mut self.pages)?;
+                self.remember(&entry);
+                self.push(&entry, None)
+            }
+            Step::Abort => {
+                self.open = None;
+                Ok(())
+            }
+        }
+    }
+
+    /// Adds extents to the file that was begun last.
+    pub fn extents(&mut self, extents: Vec<Extent>) -> Result<(), AccessError> {
+        let Some((_, content)) = &mut self.open else {
+            return Ok(());
+        };
+        extents
+            .into_iter()
+            .try_for_each(|e| content.push(&mut self.pages, e))
+    }
+
+    fn remember(&mut self, entry: &Entry) {
+        if entry.group.as_ref() == Some(&entry.path) {
+            let content = (entry.content.clone(), entry.meta.size);
+            self.groups.insert(entry.path.clone(), content);
+        }
+    }
+
+    fn push(&mut self, entry: &Entry, like: Option<ChunkId>) -> Result<(), AccessError> {
+        self.tree.push(self.keys, &mut self.pages, entry)?;
+        // A page that this entry closed was still like the page before.
+        self.pages.like = like.or(self.pages.like);
+        Ok(())
+    }
+
+    /// Closes the tree and seals its pages.
+    pub fn finish(mut self) -> Result<(Option<TreeRoot>, Totals, Vec<Vec<u8>>), AccessError> {
+        let (root, totals) = self.tree.finish(self.keys, &mut self.pages)?;
+        self.pages.lane.flush()?;
+        Ok((root, totals, self.orphans))
+    }
+}

@@ -1,0 +1,253 @@
+//! Running intake, storing and assembly on threads, or all in the calling thread.
+//!
+//! The calling thread walks, reads and cuts; workers hash, look up, encode and seal; one thread
+//! assembles the tree in order. Queues hold a bounded number of bytes.
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use hucha_chunker::Cutter;
+
+use crate::entry::Extent;
+use crate::error::AccessError;
+use crate::format::objects::TreeRoot;
+use crate::monitor::Monitor;
+use crate::record::World;
+use crate::snapshot::assemble::Assembler;
+use crate::snapshot::intake::{Flow, Intake, Left, Step};
+use crate::source::{Problem, Source, SourceError, Stop};
+use crate::tree::{Totals, Tree};
+use crate::writer::{Lane, Writer};
+
+/// Batches of chunks that wait for a worker; each holds at most 256 KiB or one chunk.
+const JOBS: usize = 16;
+/// Steps that wait for the assembler.
+const STEPS: usize = 1024;
+
+/// What reading a source gave.
+pub(super) struct Taken {
+    pub root: Option<TreeRoot>,
+    pub totals: Totals,
+    pub problems: Vec<Problem>,
+}
+
+/// Why it gave nothing.
+pub(super) enum RunError {
+    Source(SourceError),
+    Access(AccessError),
+}
+
+impl From<AccessError> for RunError {
+    fn from(error: AccessError) -> Self {
+        RunError::Access(error)
+    }
+}
+
+type Stored = Result<Vec<Extent>, AccessError>;
+type Built = Result<(Option<TreeRoot>, Totals, Vec<Vec<u8>>), AccessError>;
+
+/// Reads a source to its end.
+pub(super) fn run(
+    writer: &Writer<'_>,
+    source: &mut dyn Source,
+    cutter: &Cutter,
+    parent: Option<TreeRoot>,
+    monitor: &dyn Monitor,
+) -> Result<Taken, RunError> {
+    let tree = Tree::new(writer.reader(), parent);
+    let threads = writer.reader().repository().environment().threads;
+    if threads == 0 {
+        let flow = Inline {
+            lane: writer.lane(World::Content),
+            assembler: Assembler::new(writer),
+            failure: None,
+        };
+        let mut intake = Intake::new(flow, writer, &tree, parent, cutter, monitor);
+        let pushed = source.push(&mut intake);
+        let Left {
+            flow,
+            problems,
+            failure,
+            fatal,
+        } = intake.leave();
+        let Inline {
+            mut lane,
+            assembler,
+            failure: inner,
+        } = flow;
+        settle(pushed, failure.or(inner), fatal)?;
+        lane.flush()?;
+        return Ok(taken(assembler.finish()?, problems));
+    }
+    std::thread::scope(|scope| {
+        let (jobs, jobs_in) = bounded::<Job>(JOBS);
+        let (steps, steps_in) = bounded::<Queued>(STEPS);
+        let workers: Vec<_> = (0..threads)
+            .map(|_| {
+                let jobs = jobs_in.clone();
+                scope.spawn(move || work(writer.lane(World::Content), &jobs))
+            })
+            .collect();
+        drop(jobs_in);
+        let assembler = scope.spawn(move || assemble(Assembler::new(writer), &steps_in));
+        let mut intake = Intake::new(
+            Pooled { jobs, steps },
+            writer,
+            &tree,
+            parent,
+            cutter,
+            monitor,
+        );
+        let pushed = source.push(&mut intake);
+        let Left {
+            flow,
+            problems,
+            failure,
+            fatal,
+        } = intake.leave();
+        drop(flow);
+        let mut failure = failure;
+        let built = join(assembler).unwrap_or_else(Err);
+        for worker in workers {
+            if let Err(e) = join(worker).unwrap_or_else(Err) {
+                failure.get_or_insert(e);
+            }
+        }
+        let built = match built {
+            Ok(built) => Some(built),
+            Err(e) => {
+                failure.get_or_insert(e);
+                None
+            }
+        };
+        settle(pushed, failure, fatal)?;
+        Ok(taken(built.unwrap_or_default(), problems))
+    })
+}
+
+/// The cause of a run that ended early, the most telling first.
+fn settle(
+    pushed: Result<(), SourceError>,
+    failure: Option<AccessError>,
+    fatal: Option<String>,
+) -> Result<(), RunError> {
+    if let Some(why) = fatal {
+        return Err(RunError::Source(SourceError::Failed(why)));
+    }
+    if let Some(failure) = failure {
+        return Err(RunError::Access(failure));
+    }
+    pushed.map_err(RunError::Source)
+}
+
+fn taken(
+    (root, totals, orphans): (Option<TreeRoot>, Totals, Vec<Vec<u8>>),
+    mut problems: Vec<Problem>,
+) -> Taken {
+    problems.extend(orphans.into_iter().map(|path| Problem {
+        path,
+        message: "another name of a file that could not be read".into(),
+    }));
+    Taken {
+        root,
+        totals,
+        problems,
+    }
+}
+
+fn join<T>(handle: std::thread::ScopedJoinHandle<'_, T>) -> Result<T, AccessError> {
+    match handle.join() {
+        Ok(value) => Ok(value),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// Chunks for a worker, and where their extents go.
+struct Job {
+    chunks: Vec<Vec<u8>>,
+    answer: Sender<Stored>,
+}
+
+/// A step for the assembler.
+enum Queued {
+    Step(Step),
+    Extents(Receiver<Stored>),
+}
+
+struct Pooled {
+    jobs: Sender<Job>,
+    steps: Sender<Queued>,
+}
+
+impl Flow for Pooled {
+    fn step(&mut self, step: Step) -> Result<(), Stop> {
+        self.steps.send(Queued::Step(step)).map_err(|_| Stop)
+    }
+
+    fn chunks(&mut self, chunks: Vec<Vec<u8>>) -> Result<(), Stop> {
+        let (answer, extents) = bounded(1);
+        self.jobs.send(Job { chunks, answer }).map_err(|_| Stop)?;
+        self.steps.send(Queued::Extents(extents)).map_err(|_| Stop)
+    }
+}
+
+fn work(mut lane: Lane<'_, '_>, jobs: &Receiver<Job>) -> Result<(), AccessError> {
+    for job in jobs {
+        let stored = store_all(&mut lane, &job.chunks);
+        // The assembler reports the failure, and stops the run by going away.
+        let _ = job.answer.send(stored);
+    }
+    lane.flush()
+}
+
+fn store_all(lane: &mut Lane<'_, '_>, chunks: &[Vec<u8>]) -> Stored {
+    let one = |chunk: &Vec<u8>| {
+        let outcome = lane.store(chunk, &[])?;
+        Ok(Extent::Chunk {
+            id: outcome.id,
+            len: chunk.len() as u32,
+        })
+    };
+    chunks.iter().map(one).collect()
+}
+
+fn assemble(mut assembler: Assembler<'_, '_>, steps: &Receiver<Queued>) -> Built {
+    for queued in steps {
+        match queued {
+            Queued::Step(step) => assembler.step(step)?,
+            Queued::Extents(extents) => {
+                // A worker that is gone has failed, and says so itself.
+                let Ok(extents) = extents.recv() else { break };
+                assembler.extents(extents?)?;
+            }
+        }
+    }
+    assembler.finish()
+}
+
+/// Everything in the calling thread.
+struct Inline<'w, 'r> {
+    lane: Lane<'w, 'r>,
+    assembler: Assembler<'w, 'r>,
+    failure: Option<AccessError>,
+}
+
+impl Inline<'_, '_> {
+    fn keep(&mut self, result: Result<(), AccessError>) -> Result<(), Stop> {
+        result.map_err(|e| {
+            self.failure.get_or_insert(e);
+            Stop
+        })
+    }
+}
+
+impl Flow for Inline<'_, '_> {
+    fn step(&mut self, step: Step) -> Result<(), Stop> {
+        let result = self.assembler.step(step);
+        self.keep(result)
+    }
+
+    fn chunks(&mut self, chunks: Vec<Vec<u8>>) -> Result<(), Stop> {
+        let result =
+            store_all(&mut self.lane, &chunks).and_then(|extents| self.assembler.extents(extents));
+        self.keep(result)
+    }
+}

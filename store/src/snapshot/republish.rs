@@ -1,0 +1,79 @@
+//! Committing a manifest that exists already under a new session: a fenced writer's second run
+//! (writer step 9), and undelete.
+
+use crate::error::AccessError;
+use crate::format::objects::{Manifest, SessionKind};
+use crate::reader::Reader;
+use crate::record::World;
+use crate::repository::Repository;
+use crate::session::{Commit, Session};
+use crate::tree::Tree;
+use crate::writer::Writer;
+
+/// Takes a new session and a new view, stores again from any pack that still exists what the view
+/// does not allow to reuse, and commits. `None` when something is gone for good.
+pub(crate) fn republish(
+    repository: &Repository,
+    manifest: &Manifest,
+) -> Result<Option<Manifest>, AccessError> {
+    let session = Session::open(repository, SessionKind::Writer)?;
+    match run(&session, manifest) {
+        Ok(Some((manifest, Commit::Done))) => {
+            session.close();
+            Ok(Some(manifest))
+        }
+        Ok(Some((_, Commit::Fenced))) => {
+            session.close();
+            Ok(None)
+        }
+        Ok(None) => {
+            session.give_up();
+            Ok(None)
+        }
+        Err(e) => {
+            session.give_up();
+            Err(e)
+        }
+    }
+}
+
+fn run(
+    session: &Session<'_>,
+    manifest: &Manifest,
+) -> Result<Option<(Manifest, Commit)>, AccessError> {
+    let writer = Writer::new(session, session.view()?);
+    match store_missing(&writer, manifest) {
+        Ok(()) => {}
+        Err(AccessError::LostChunk { .. }) => return Ok(None),
+        Err(e) => return Err(e),
+    }
+    writer.finish()?;
+    let manifest = Manifest {
+        name: session.name(),
+        ..manifest.clone()
+    };
+    let commit = session.commit(&manifest)?;
+    Ok(Some((manifest, commit)))
+}
+
+/// Every id of a manifest through step 4.
+fn store_missing(writer: &Writer<'_>, manifest: &Manifest) -> Result<(), AccessError> {
+    let reader = Reader::new(writer.reader().repository());
+    let tree = Tree::new(&reader, manifest.root);
+    let mut pages = writer.lane(World::Pages);
+    let mut content = writer.lane(World::Content);
+    tree.for_each_reference(&mut |world, id| {
+        if !writer.may_reuse(id)? {
+            let plain = reader.chunk(world, id)?;
+            let lane = if world.is_pages() {
+                &mut pages
+            } else {
+                &mut content
+            };
+            lane.store(&plain, &[])?;
+        }
+        Ok(true)
+    })?;
+    pages.flush()?;
+    content.flush()
+}
