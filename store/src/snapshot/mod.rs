@@ -191,13 +191,7 @@ fn take(
         taken.root,
         taken.totals,
     );
-    let Stored {
-        new_bytes,
-        new_stored,
-        ..
-    } = writer.stored();
-    manifest.new_bytes = new_bytes;
-    manifest.new_stored = new_stored;
+    manifest.new_bytes = writer.stored().new_bytes;
     manifest.parent = parent.as_ref().map(|p| p.name);
     manifest.duration_ms = u64::try_from(took).unwrap_or(0);
     Ok(SnapshotReport {
