@@ -364,5 +364,6 @@ fn gather(mut errors: impl BufRead, kept: &Mutex<VecDeque<String>>) {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests;

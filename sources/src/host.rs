@@ -108,7 +108,8 @@ fn host_name() -> String {
     first_of(&["/etc/hostname"])
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
 

@@ -7,13 +7,15 @@ use hucha_store::source::{Open, Piece, Problem, Sink, Source, SourceError, Stop}
 use super::{Command, ErrorOutput, Stopper};
 use crate::host::process_is_alive;
 
+type Call = Box<dyn FnMut(&[u8])>;
+
 /// What the sink does with the contents.
 #[derive(Default)]
 struct Taken {
     bytes: Vec<u8>,
     error: Option<String>,
     /// Called after every piece.
-    after_piece: Option<Box<dyn FnMut(&[u8])>>,
+    after_piece: Option<Call>,
     /// Leaves the contents after so many bytes.
     enough: Option<usize>,
     /// Reports success whatever happened.
@@ -175,7 +177,7 @@ fn a_group_is_killed_when_the_reading_ends_early() {
     let seen = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
     let kept = std::rc::Rc::clone(&seen);
     let after_piece = move |bytes: &[u8]| *kept.borrow_mut() = ids(bytes);
-    let after_piece: Option<Box<dyn FnMut(&[u8])>> = Some(Box::new(after_piece));
+    let after_piece: Option<Call> = Some(Box::new(after_piece));
     let mut taken = Taken {
         after_piece,
         enough: Some(1),

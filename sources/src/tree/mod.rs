@@ -20,7 +20,8 @@ mod typed;
 #[cfg(unix)]
 mod walk;
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests;
 
 use std::io;

@@ -104,8 +104,9 @@ impl FolderTarget {
                 at.push(b'/');
             }
             at.extend_from_slice(name);
+            // The ones on the way too: the next path is likely to need them.
+            self.remember(&at, &folder);
         }
-        self.remember(path, &folder);
         Ok(folder)
     }
 
