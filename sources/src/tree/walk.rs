@@ -359,7 +359,7 @@ impl<'a> Walk<'a> {
 
     /// The first path of an inode with several links.
     fn group_of(&mut self, stat: &Stat) -> Option<Vec<u8>> {
-        let links = stat.st_nlink;
+        let links = wide(stat.st_nlink);
         if links < 2 {
             return None;
         }
@@ -494,7 +494,7 @@ impl<'a> Walk<'a> {
         };
         if is_file {
             meta.ctime = timestamp(stat.st_ctime, stat.st_ctime_nsec);
-            meta.inode = stat.st_ino;
+            meta.inode = wide(stat.st_ino);
             meta.size = u64::try_from(stat.st_size).unwrap_or(0);
         }
         let path = self.stored.clone();
@@ -542,14 +542,17 @@ fn gone(error: Errno) -> String {
 }
 
 fn identity(stat: &Stat) -> (u64, u64) {
-    (stat.st_dev, stat.st_ino)
+    (wide(stat.st_dev), wide(stat.st_ino))
 }
 
-fn timestamp(seconds: i64, nanos: u64) -> Timestamp {
-    Timestamp {
-        seconds,
-        nanos: u32::try_from(nanos).unwrap_or(0),
-    }
+fn timestamp(seconds: i64, nanos: impl TryInto<u32>) -> Timestamp {
+    let nanos = nanos.try_into().unwrap_or(0);
+    Timestamp { seconds, nanos }
+}
+
+/// Numbers of a `Stat`, which are wider on some machines than on others.
+fn wide(number: impl TryInto<u64>) -> u64 {
+    number.try_into().unwrap_or(0)
 }
 
 fn device(stat: &Stat, is_char: bool) -> Kind {

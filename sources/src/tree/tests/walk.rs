@@ -257,7 +257,7 @@ fn a_sink_that_opens_nothing_costs_no_open_file() {
     let (_keep, base) = folder();
     write(base.join("a"), b"x");
     // Nobody may read it: an open would be reported.
-    fs::set_permissions(base.join("a"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(base.join("a"), fs::Permissions::from_mode(0o000)).unwrap();
     fs::set_permissions(&base, fs::Permissions::from_mode(0o755)).unwrap();
     as_nobody(|| {
         let mut kept = Kept {
@@ -276,8 +276,8 @@ fn unreadable_files_and_folders_are_said_and_the_rest_goes_on() {
     write(base.join("b/hidden/x"), b"x");
     write(base.join("c"), b"x");
     fs::set_permissions(&base, fs::Permissions::from_mode(0o755)).unwrap();
-    fs::set_permissions(base.join("a/secret"), fs::Permissions::from_mode(0)).unwrap();
-    fs::set_permissions(base.join("b/hidden"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(base.join("a/secret"), fs::Permissions::from_mode(0o000)).unwrap();
+    fs::set_permissions(base.join("b/hidden"), fs::Permissions::from_mode(0o000)).unwrap();
     as_nobody(|| {
         let kept = walk(&base, &["."], &[]);
         assert_eq!(kept.paths(), ["", "a", "b", "b/hidden", "c"]);
