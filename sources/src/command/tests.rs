@@ -215,6 +215,22 @@ fn a_group_is_killed_by_its_stopper() {
 }
 
 #[test]
+fn a_command_that_fails_takes_its_group_along() {
+    let seen = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+    let kept = std::rc::Rc::clone(&seen);
+    let after_piece = move |bytes: &[u8]| *kept.borrow_mut() = ids(bytes);
+    let after_piece: Option<Call> = Some(Box::new(after_piece));
+    let mut taken = Taken {
+        after_piece,
+        ..Taken::default()
+    };
+    let script = "sleep 1000 >/dev/null 2>&1 & echo $$ $!; exit 4";
+    assert!(shell(script).push(&mut taken).is_err());
+    assert_eq!(taken.error.unwrap(), "command \"sh\" exited with code 4");
+    assert_dead(&seen.borrow());
+}
+
+#[test]
 fn nothing_to_run_or_no_name() {
     let new = |name: &str, argv: &[OsString]| {
         Command::new(

@@ -93,7 +93,7 @@ impl One {
     fn new(typed: &OsStr, base: &Path) -> One {
         let bytes = typed.as_bytes();
         let parts: Vec<&[u8]> = bytes.split(|c| *c == b'/').collect();
-        let mut follow = matches!(parts.last(), Some(&b"" | &b"." | &b".."));
+        let follow = matches!(parts.last(), Some(&b"" | &b"." | &b".."));
         let from = if bytes.starts_with(b"/") {
             Path::new("/")
         } else {
@@ -117,7 +117,6 @@ impl One {
         if bytes.is_empty() || bytes.contains(&0) {
             error = Some(io::Error::from(io::ErrorKind::NotFound));
         }
-        follow &= !names.is_empty();
         One {
             start,
             names,
