@@ -249,14 +249,7 @@ impl FolderTarget {
 
 fn open_folder(parent: &OwnedFd, name: &CStr) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let open = || fs::openat(parent, name, flags, Mode::empty());
-    match open() {
-        Err(Errno::ACCESS) => {
-            open_up(parent.as_fd(), name)?;
-            open()
-        }
-        other => other,
-    }
+    fs::openat(parent, name, flags, Mode::empty())
 }
 
 fn is_device(kind: &Kind) -> bool {

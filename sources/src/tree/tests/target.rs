@@ -48,10 +48,8 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-#[test]
-fn what_is_restored_is_what_was_walked() {
-    let (_keep, base) = folder();
-    let from = base.join("from");
+/// One of each kind of thing.
+fn make_all_kinds(from: &Path) {
     write(from.join("a/file"), b"some bytes");
     write(from.join("a/empty"), b"");
     write(from.join("ro/inside"), b"x");
@@ -103,6 +101,13 @@ fn what_is_restored_is_what_was_walked() {
     ] {
         fs::set_permissions(from.join(path), fs::Permissions::from_mode(mode)).unwrap();
     }
+}
+
+#[test]
+fn what_is_restored_is_what_was_walked() {
+    let (_keep, base) = folder();
+    let from = base.join("from");
+    make_all_kinds(&from);
     let kept = walk_clean(&from, &["."]);
     let acls = kept
         .entry("a/file")
