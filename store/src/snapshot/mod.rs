@@ -68,7 +68,8 @@ pub enum SnapshotError {
     Source(String),
     /// A collector took this run for dead while it was reading something that cannot be read again.
     #[error(
-        "another machine's gc took this run for dead, and its input cannot be read again: no snapshot was made; start it again"
+        "another machine's gc took this run for dead, and its input cannot be read again: \
+         no snapshot was made; start it again"
     )]
     Fenced,
     /// The repository failed.

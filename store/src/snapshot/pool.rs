@@ -60,22 +60,8 @@ pub(super) fn run(
             assembler: Assembler::new(writer),
             failure: None,
         };
-        let mut intake = Intake::new(flow, writer, &tree, parent, cutter, monitor);
-        let pushed = source.push(&mut intake);
-        let Left {
-            flow,
-            problems,
-            failure,
-            fatal,
-        } = intake.leave();
-        let Inline {
-            mut lane,
-            assembler,
-            failure: inner,
-        } = flow;
-        settle(pushed, failure.or(inner), fatal)?;
-        lane.flush()?;
-        return Ok(taken(assembler.finish()?, problems));
+        let intake = Intake::new(flow, writer, &tree, parent, cutter, monitor);
+        return run_inline(source, intake);
     }
     std::thread::scope(|scope| {
         let (jobs, jobs_in) = bounded::<Job>(JOBS);
@@ -121,6 +107,28 @@ pub(super) fn run(
         settle(pushed, failure, fatal)?;
         Ok(taken(built.unwrap_or_default(), problems))
     })
+}
+
+/// All in the calling thread.
+fn run_inline(
+    source: &mut dyn Source,
+    mut intake: Intake<'_, '_, Inline<'_, '_>>,
+) -> Result<Taken, RunError> {
+    let pushed = source.push(&mut intake);
+    let Left {
+        flow,
+        problems,
+        failure,
+        fatal,
+    } = intake.leave();
+    let Inline {
+        mut lane,
+        assembler,
+        failure: inner,
+    } = flow;
+    settle(pushed, failure.or(inner), fatal)?;
+    lane.flush()?;
+    Ok(taken(assembler.finish()?, problems))
 }
 
 /// The cause of a run that ended early, the most telling first.
