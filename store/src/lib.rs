@@ -10,6 +10,7 @@ pub mod environment;
 pub mod error;
 pub mod forget;
 pub mod format;
+pub mod gc;
 #[cfg(test)]
 mod holes;
 pub mod id;
@@ -26,6 +27,8 @@ pub mod snapshot;
 pub mod snapshots;
 pub mod source;
 pub mod target;
+#[cfg(test)]
+mod testing;
 mod tree;
 mod view;
 mod writer;
