@@ -1,1 +1,1 @@
-
+//! The hex examples of docs/format.md, executed.

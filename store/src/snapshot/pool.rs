@@ -112,7 +112,7 @@ pub(super) fn run(
 /// All in the calling thread.
 fn run_inline(
     source: &mut dyn Source,
-    mut intake: Intake<'_, '_, Inline<'_, '_>>,
+    mut intake: Intake<'_, Inline<'_, '_>>,
 ) -> Result<Taken, RunError> {
     let pushed = source.push(&mut intake);
     let Left {

@@ -39,7 +39,11 @@ fn dependencies<'a>(text: &'a str, section: &str) -> Vec<Dependency<'a>> {
             if let Some((table, name)) = header.rsplit_once('.')
                 && is_section(table)
             {
-                found.push(Dependency { name, rest: text, line });
+                found.push(Dependency {
+                    name,
+                    rest: text,
+                    line,
+                });
             }
         } else if inside && !text.is_empty() && !text.starts_with('#') {
             let end = text.find([' ', '.', '=']).unwrap_or(text.len());
