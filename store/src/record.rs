@@ -74,6 +74,11 @@ impl RecordBuilder {
         self.shared.push((id, plain));
     }
 
+    /// Plain bytes so far.
+    pub fn plain(&self) -> usize {
+        self.plain
+    }
+
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty() && self.shared.is_empty()
     }
