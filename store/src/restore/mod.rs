@@ -1,4 +1,4 @@
-//! Restoring: a snapshot, or a part of it, into a target (design.md §7).
+//! Restoring: a snapshot, or a part of it, into a target.
 //!
 //! This file walks the tree and decides what becomes of each entry; [`window`] fetches chunks and
 //! writes files. Reads no more than a window of chunks at a time, each record once a window.

@@ -1,5 +1,5 @@
-//! Taking a snapshot: from a source to a committed manifest (gc-protocol.md, "Writer";
-//! design.md §7).
+//! Taking a snapshot: from a source to a committed manifest (gc-protocol.md,
+//! "Writer").
 //!
 //! This file is the order of steps; [`intake`] reads and cuts, [`assemble`] builds the tree,
 //! [`pool`] runs them on threads, [`republish`] is a fenced writer's second run.

@@ -1,4 +1,4 @@
-//! Rules about Markdown: links lead somewhere, the README stays short.
+//! Rules about pages: links lead somewhere, also from comments; the README stays short.
 
 use super::tree::{Offence, Tree};
 
@@ -12,6 +12,17 @@ pub fn pages(tree: &Tree) -> Vec<Offence> {
             if !leads_somewhere(tree, path, target) {
                 let what = format!("the link to {target} leads nowhere");
                 offences.push(Offence::new(path, line, what));
+            }
+        }
+    }
+    for file in tree.rust.iter().filter(|f| !tree.is_test_file(&f.path)) {
+        for (line, page) in cited(&file.text) {
+            let known = ["", "docs/"]
+                .iter()
+                .any(|f| tree.names.contains(&format!("{f}{page}")));
+            if !known {
+                let what = format!("cites {page}, which is not there");
+                offences.push(Offence::new(&file.path, line, what));
             }
         }
     }
@@ -37,6 +48,22 @@ fn links(text: &str) -> Vec<(usize, &str)> {
         for (at, _) in line.match_indices("](") {
             let rest = &line[at + 2..];
             found.push((number, rest.split([')', ' ']).next().unwrap_or_default()));
+        }
+    }
+    found
+}
+
+/// Pages named in comments: `name.md`, of the root or of `docs/`.
+fn cited(text: &str) -> Vec<(usize, &str)> {
+    let is_path = |c: char| c.is_alphanumeric() || "_-./".contains(c);
+    let mut found = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        if let Some((_, comment)) = line.split_once("//") {
+            let names = comment
+                .split(|c| !is_path(c))
+                .map(|w| w.trim_end_matches('.'));
+            let pages = names.filter(|w| w.len() > 3 && w.ends_with(".md"));
+            found.extend(pages.map(|page| (number, page)));
         }
     }
     found
@@ -78,6 +105,13 @@ mod tests {
             places(&pages(&Tree::of(&files))),
             ["docs/a.md:1", "docs/a.md:6"]
         );
+    }
+
+    #[test]
+    fn citations_can_fail() {
+        let text = "//! See docs/a.md, a.md.\nlet b = \"c.md\"; // (d.md, \"e\")\n";
+        let files = [("docs/a.md", ""), ("store/src/lib.rs", text)];
+        assert_eq!(places(&pages(&Tree::of(&files))), ["store/src/lib.rs:2"]);
     }
 
     #[test]
