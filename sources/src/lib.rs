@@ -1,1 +1,9 @@
-//! x
+//! What is backed up, and where it is restored to: file trees, streams and commands, on the
+//! traits of `hucha-store`. Knows nothing of repositories, prints nothing and reads no
+//! environment.
+
+pub mod command;
+pub mod host;
+pub mod pattern;
+pub mod stream;
+pub mod tree;

@@ -1,0 +1,351 @@
+//! File trees where there is no Unix: folders and regular files with their times. Links, owners,
+//! attributes and holes are not kept, and a target is not guarded against links swapped in.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hucha_store::clock::Timestamp;
+use hucha_store::entry::{Content, Entry, Kind, Meta, is_sound_path};
+use hucha_store::source::{ContentError, Contents, Piece, Problem, Sink, Source, SourceError};
+use hucha_store::target::{Kept, Target, TargetError, TargetFile};
+
+use super::{Missing, TargetOptions, TreeError, TreeOptions};
+use crate::pattern::Patterns;
+
+/// Files and folders below typed paths.
+pub struct FileTree {
+    /// Stored name and place, sorted by name, none within another.
+    typed: Vec<(Vec<u8>, PathBuf)>,
+    missing: Vec<Missing>,
+    patterns: Patterns,
+}
+
+impl FileTree {
+    /// Looks at what was typed, relative to the folder `base`.
+    ///
+    /// # Errors
+    /// When nothing typed is there, or a pattern is malformed.
+    pub fn new(
+        typed: &[OsString],
+        base: PathBuf,
+        options: TreeOptions,
+    ) -> Result<FileTree, TreeError> {
+        if typed.is_empty() {
+            return Err(TreeError::NothingTyped);
+        }
+        let patterns = Patterns::new(&options.exclude)?;
+        let (mut found, mut missing) = (Vec::new(), Vec::new());
+        for path in typed {
+            match fs::canonicalize(base.join(path)) {
+                Ok(place) => found.push((stored_name(&place), place)),
+                Err(error) => missing.push(Missing {
+                    path: path.into(),
+                    error,
+                }),
+            }
+        }
+        if found.is_empty() {
+            return Err(TreeError::AllMissing(missing));
+        }
+        found.sort_by(|a, b| hucha_store::entry::path_order(&a.0, &b.0));
+        found.dedup_by(|b, a| hucha_store::entry::is_within(&b.0, &a.0));
+        Ok(FileTree {
+            typed: found,
+            missing,
+            patterns,
+        })
+    }
+
+    /// Typed paths that are not there, while others are.
+    pub fn missing(&self) -> &[Missing] {
+        &self.missing
+    }
+
+    fn visit(&self, sink: &mut dyn Sink, name: &[u8], place: &Path) -> Result<(), SourceError> {
+        if self.patterns.matches(name) {
+            return Ok(());
+        }
+        let meta = match fs::symlink_metadata(place) {
+            Ok(meta) => meta,
+            Err(error) => {
+                sink.problem(problem(place, &error));
+                return Ok(());
+            }
+        };
+        if meta.is_file() {
+            let mut open = || {
+                let file = File::open(place)?;
+                Ok(Box::new(Plain { file }) as Box<dyn Contents>)
+            };
+            sink.entry(entry(name, Kind::File, &meta), Some(&mut open))?;
+        } else if meta.is_dir() {
+            sink.entry(entry(name, Kind::Folder, &meta), None)?;
+            let mut names: Vec<OsString> = match fs::read_dir(place) {
+                Ok(all) => all
+                    .filter_map(|one| one.ok().map(|one| one.file_name()))
+                    .collect(),
+                Err(error) => {
+                    sink.problem(problem(place, &error));
+                    return Ok(());
+                }
+            };
+            names.sort_by(|a, b| a.as_encoded_bytes().cmp(b.as_encoded_bytes()));
+            for below in names {
+                let full = [name, below.as_encoded_bytes()].join(&b'/');
+                self.visit(sink, &full, &place.join(&below))?;
+            }
+        } else {
+            sink.problem(problem(
+                place,
+                &io::Error::other("is neither file nor folder"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Source for FileTree {
+    fn paths(&self) -> Vec<Vec<u8>> {
+        let places = self.typed.iter();
+        places
+            .map(|(_, place)| place.as_os_str().as_encoded_bytes().to_vec())
+            .collect()
+    }
+
+    fn push(&mut self, sink: &mut dyn Sink) -> Result<(), SourceError> {
+        for missing in &self.missing {
+            sink.problem(problem(&missing.path, &missing.error));
+        }
+        let mut pushed: Vec<Vec<u8>> = Vec::new();
+        for (name, place) in &self.typed {
+            for (cut, _) in name.iter().enumerate().filter(|(_, c)| **c == b'/') {
+                let above = name.get(..cut).unwrap_or_default();
+                if !pushed.iter().any(|done| done == above) {
+                    let meta = Meta {
+                        mode: 0o700,
+                        ..Meta::default()
+                    };
+                    sink.entry(bare(above, Kind::Folder, meta), None)?;
+                    pushed.push(above.to_vec());
+                }
+            }
+            self.visit(sink, name, place)?;
+        }
+        Ok(())
+    }
+}
+
+/// The names of a path, `C:` and the like without their colon.
+fn stored_name(place: &Path) -> Vec<u8> {
+    let bytes = place.as_os_str().as_encoded_bytes();
+    let parts = bytes.split(|c| matches!(c, b'/' | b'\\' | b':' | b'?'));
+    parts
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(&b'/')
+}
+
+fn problem(place: &Path, error: &io::Error) -> Problem {
+    let path = place.as_os_str().as_encoded_bytes().to_vec();
+    Problem {
+        path,
+        message: error.to_string(),
+    }
+}
+
+fn entry(name: &[u8], kind: Kind, meta: &fs::Metadata) -> Entry {
+    let since = meta
+        .modified()
+        .ok()
+        .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let since = since.unwrap_or_default();
+    let seconds = i64::try_from(since.as_secs()).unwrap_or(0);
+    let mtime = Timestamp {
+        seconds,
+        nanos: since.subsec_nanos(),
+    };
+    let (mode, size) = match kind {
+        Kind::File => (0o600, meta.len()),
+        _ => (0o700, 0),
+    };
+    bare(
+        name,
+        kind,
+        Meta {
+            mode,
+            mtime,
+            size,
+            ..Meta::default()
+        },
+    )
+}
+
+fn bare(name: &[u8], kind: Kind, meta: Meta) -> Entry {
+    let path = name.to_vec();
+    Entry {
+        path,
+        kind,
+        meta,
+        content: Content::None,
+        xattrs: Vec::new(),
+        group: None,
+    }
+}
+
+struct Plain {
+    file: File,
+}
+
+impl Contents for Plain {
+    fn next(&mut self, buffer: &mut [u8]) -> Result<Piece, ContentError> {
+        match crate::stream::read_some(&mut self.file, buffer)? {
+            0 => Ok(Piece::End),
+            n => Ok(Piece::Data(n)),
+        }
+    }
+}
+
+/// A folder as the target of a restore.
+pub struct FolderTarget {
+    root: PathBuf,
+}
+
+impl FolderTarget {
+    /// Opens `root`; made when absent.
+    ///
+    /// # Errors
+    /// When it is no folder and cannot become one.
+    pub fn new(root: &Path, _: TargetOptions) -> Result<FolderTarget, TargetError> {
+        let made = fs::create_dir_all(root);
+        made.map_err(failed("target folder cannot be used"))?;
+        Ok(FolderTarget {
+            root: root.to_path_buf(),
+        })
+    }
+
+    /// Whether owners were not restored: always.
+    pub fn owners_skipped(&self) -> bool {
+        true
+    }
+
+    /// How many sockets were asked for: not counted here.
+    pub fn sockets_skipped(&self) -> u64 {
+        0
+    }
+
+    fn place(&self, entry: &Entry) -> Result<PathBuf, TargetError> {
+        let text = std::str::from_utf8(&entry.path).ok();
+        let text = text.filter(|text| is_sound_path(&entry.path) && !text.contains(['\\', ':']));
+        let unsound = || TargetError {
+            what: "unsound path".into(),
+            source: None,
+        };
+        Ok(self.root.join(text.ok_or_else(unsound)?))
+    }
+}
+
+fn failed(what: &'static str) -> impl FnOnce(io::Error) -> TargetError {
+    move |error| TargetError {
+        what: what.into(),
+        source: Some(error),
+    }
+}
+
+impl Target for FolderTarget {
+    fn make(&self, entry: &Entry) -> Result<Kept, TargetError> {
+        if entry.kind != Kind::Folder {
+            return Ok(Kept {
+                refused: vec!["cannot be made on this system".into()],
+            });
+        }
+        fs::create_dir_all(self.place(entry)?).map_err(failed("making the folder failed"))?;
+        Ok(Kept::default())
+    }
+
+    fn finish_folder(&self, _: &Entry) -> Result<Kept, TargetError> {
+        Ok(Kept::default())
+    }
+
+    fn link(&self, entry: &Entry, first: &[u8]) -> Result<(), TargetError> {
+        let from = self.place(&bare(first, Kind::File, Meta::default()))?;
+        let copied = fs::copy(from, self.place(entry)?);
+        copied.map(drop).map_err(failed("copying failed"))
+    }
+
+    fn existing(&self, entry: &Entry) -> Option<Box<dyn Read>> {
+        let file = File::open(self.place(entry).ok()?).ok()?;
+        let meta = file.metadata().ok()?;
+        (meta.is_file() && meta.len() == entry.meta.size).then(|| Box::new(file) as Box<dyn Read>)
+    }
+
+    fn settle(&self, entry: &Entry) -> Result<Kept, TargetError> {
+        let opened = OpenOptions::new().write(true).open(self.place(entry)?);
+        let timed = opened.and_then(|file| file.set_modified(time_of(entry)));
+        timed.map_err(failed("setting its time failed"))?;
+        Ok(Kept::default())
+    }
+
+    fn create(&self, entry: &Entry) -> Result<Box<dyn TargetFile>, TargetError> {
+        let place = self.place(entry)?;
+        if let Some(parent) = place.parent() {
+            fs::create_dir_all(parent).map_err(failed("making the folder above failed"))?;
+        }
+        let temporary = place.with_extension("hucha.tmp");
+        let file = File::create(&temporary).map_err(failed("making the file failed"))?;
+        Ok(Box::new(NewFile {
+            file: Mutex::new(file),
+            temporary,
+            place,
+            is_placed: false,
+        }))
+    }
+}
+
+fn time_of(entry: &Entry) -> SystemTime {
+    let seconds = u64::try_from(entry.meta.mtime.seconds).unwrap_or(0);
+    UNIX_EPOCH + Duration::new(seconds, entry.meta.mtime.nanos)
+}
+
+struct NewFile {
+    file: Mutex<File>,
+    temporary: PathBuf,
+    place: PathBuf,
+    is_placed: bool,
+}
+
+impl TargetFile for NewFile {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut file = self
+            .file
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        file.seek(SeekFrom::Start(offset))?;
+        file.write_all(bytes)
+    }
+
+    fn finish(mut self: Box<Self>, entry: &Entry) -> Result<Kept, TargetError> {
+        let file = self
+            .file
+            .get_mut()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let sized = file.set_len(entry.meta.size);
+        let timed = sized.and_then(|()| file.set_modified(time_of(entry)));
+        let placed = timed.and_then(|()| fs::rename(&self.temporary, &self.place));
+        placed.map_err(failed("putting the file in place failed"))?;
+        self.is_placed = true;
+        Ok(Kept::default())
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if !self.is_placed {
+            // Nothing else can be done about it.
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}

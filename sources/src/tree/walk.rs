@@ -1,0 +1,577 @@
+//! Walks typed paths in path order and pushes every entry. It follows no link but typed ones,
+//! holds at most some tens of folders open however deep the tree is, and keeps in memory the names
+//! of the folders that it stands in and the files with several links of which some were not met.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use hucha_store::clock::Timestamp;
+use hucha_store::entry::{Content, Entry, Kind, Meta, Xattr};
+use hucha_store::source::{Contents, Problem, Sink, Source, SourceError, Stop};
+use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use super::attributes::{Reader, Subject};
+use super::contents::{Fate, FileContents};
+use super::names::Names;
+use super::owners::Owners;
+use super::typed::{Node, Typed};
+use super::{Missing, TreeError, TreeOptions};
+use crate::pattern::Patterns;
+
+/// Folders of the present path that stay open. Below them a folder is closed when one of its
+/// folders is entered, and opened again through `..` on the way back.
+const HELD_OPEN: usize = 32;
+
+/// Files, folders and all else below typed paths.
+pub struct FileTree {
+    typed: Typed,
+    patterns: Patterns,
+    owners: Owners,
+}
+
+impl FileTree {
+    /// Looks at what was typed, relative to the folder `base`. The rules for names: a path is
+    /// stored as typed without a leading `/`; `.` and `/` store a folder's contents at the root;
+    /// a path with `..` is stored under its absolute name; a typed link is stored as a link, with a
+    /// trailing `/` as the folder that it leads to.
+    ///
+    /// # Errors
+    /// When nothing typed is there, two places claim one name, or a pattern is malformed.
+    pub fn new(
+        typed: &[OsString],
+        base: PathBuf,
+        options: TreeOptions,
+    ) -> Result<FileTree, TreeError> {
+        let patterns = Patterns::new(&options.exclude)?;
+        let typed = Typed::new(typed, &base)?;
+        Ok(FileTree {
+            typed,
+            patterns,
+            owners: Owners::read(),
+        })
+    }
+
+    /// Typed paths that are not there, while others are. [`Source::push`] reports them as problems
+    /// too.
+    pub fn missing(&self) -> &[Missing] {
+        &self.typed.missing
+    }
+}
+
+impl Source for FileTree {
+    fn paths(&self) -> Vec<Vec<u8>> {
+        self.typed.paths.clone()
+    }
+
+    fn push(&mut self, sink: &mut dyn Sink) -> Result<(), SourceError> {
+        for missing in &self.typed.missing {
+            let path = missing.path.as_os_str().as_bytes().to_vec();
+            sink.problem(Problem {
+                path,
+                message: missing.error.to_string(),
+            });
+        }
+        let mut walk = Walk {
+            sink,
+            patterns: &self.patterns,
+            owners: &self.owners,
+            stored: Vec::new(),
+            real: Vec::new(),
+            groups: HashMap::new(),
+            xattrs: Reader::new(),
+            stack: Vec::new(),
+        };
+        Ok(walk.run(&self.typed.root)?)
+    }
+}
+
+/// A folder that the walk stands in.
+struct Frame<'a> {
+    names: Names,
+    next: usize,
+    /// Typed things in it.
+    node: Option<&'a Node>,
+    /// Whether all of the folder is read, not only typed things in it.
+    listed: bool,
+    /// `None` when it is not `listed`, or closed for a while, or lost.
+    folder: Option<Rc<OwnedFd>>,
+    /// Device and inode.
+    identity: (u64, u64),
+    /// How long `stored` was before this folder, and what `real` was.
+    before: (usize, Vec<u8>),
+}
+
+/// A name in an open folder, to be visited.
+struct Place<'a> {
+    folder: Rc<OwnedFd>,
+    name: &'a CStr,
+    /// Whether a link is followed.
+    follow: bool,
+    /// It is where the frame's folder has it, so `..` leads back.
+    is_below: bool,
+}
+
+struct Walk<'a> {
+    sink: &'a mut dyn Sink,
+    patterns: &'a Patterns,
+    owners: &'a Owners,
+    /// The present path in the snapshot, and on disk.
+    stored: Vec<u8>,
+    real: Vec<u8>,
+    /// By device and inode: the first path, and how many links are still to come.
+    groups: HashMap<(u64, u64), (Vec<u8>, u64)>,
+    xattrs: Reader,
+    stack: Vec<Frame<'a>>,
+}
+
+impl<'a> Walk<'a> {
+    fn run(&mut self, root: &'a Node) -> Result<(), Stop> {
+        if root.whole {
+            self.real = root.location.as_os_str().as_bytes().to_vec();
+            self.typed_whole(root, (0, Vec::new()))?;
+        } else {
+            self.enter_typed(root, (0, 0), (0, Vec::new()));
+        }
+        while let Some(frame) = self.stack.last_mut() {
+            let name = frame.names.get(frame.next).map(CStr::to_owned);
+            frame.next += 1;
+            match name {
+                Some(name) => self.child(&name)?,
+                None => self.leave(),
+            }
+        }
+        Ok(())
+    }
+
+    /// Visits one name of the folder on top.
+    fn child(&mut self, name: &CStr) -> Result<(), Stop> {
+        let Some(frame) = self.stack.last() else {
+            return Ok(());
+        };
+        let (node, folder) = (
+            frame.node.and_then(|n| n.children.get(name)),
+            frame.folder.clone(),
+        );
+        let before = (self.stored.len(), self.real.clone());
+        join(&mut self.stored, name);
+        join(&mut self.real, name);
+        let is_below = node.is_none_or(|n| n.location.as_os_str().as_bytes() == self.real);
+        match (node, folder) {
+            (node, Some(folder)) if is_below => {
+                let follow = node.is_some_and(|n| n.follow || !n.children.is_empty());
+                self.visit(
+                    Place {
+                        folder,
+                        name,
+                        follow,
+                        is_below,
+                    },
+                    node,
+                    before,
+                )
+            }
+            (Some(node), _) => {
+                self.real = node.location.as_os_str().as_bytes().to_vec();
+                match node.whole {
+                    true => self.typed_whole(node, before),
+                    false => self.typed_parent(node, before),
+                }
+            }
+            (None, _) => {
+                self.problem("its folder was moved while it was read");
+                self.back(before);
+                Ok(())
+            }
+        }
+    }
+
+    /// Visits a typed path through its own location.
+    fn typed_whole(&mut self, node: &'a Node, before: (usize, Vec<u8>)) -> Result<(), Stop> {
+        let location = node.location.as_path();
+        let follow = node.follow || !node.children.is_empty();
+        let (folder, name) = match (location.parent(), location.file_name()) {
+            (Some(parent), Some(name)) => (parent, name),
+            _ => (location, OsStr::new(".")),
+        };
+        let name = CString::new(name.as_bytes()).unwrap_or_default();
+        match open_place(folder) {
+            Ok(folder) => {
+                let place = Place {
+                    folder,
+                    name: &name,
+                    follow,
+                    is_below: false,
+                };
+                self.visit(place, Some(node), before)
+            }
+            Err(error) => {
+                self.problem(&format!("cannot be reached: {error}"));
+                self.back(before);
+                Ok(())
+            }
+        }
+    }
+
+    /// Pushes a folder on the way to typed paths and goes on with these.
+    fn typed_parent(&mut self, node: &'a Node, before: (usize, Vec<u8>)) -> Result<(), Stop> {
+        match fs::statat(CWD, node.location.as_path(), AtFlags::empty()) {
+            Ok(stat) => {
+                let path = self.real.clone();
+                let xattrs = self.read_xattrs(Subject::Followed(&path));
+                self.push(Kind::Folder, &stat, xattrs)?;
+                self.enter_typed(node, identity(&stat), before);
+            }
+            Err(error) => {
+                self.problem(&format!("cannot be read: {error}"));
+                self.back(before);
+            }
+        }
+        Ok(())
+    }
+
+    fn enter_typed(&mut self, node: &'a Node, identity: (u64, u64), before: (usize, Vec<u8>)) {
+        let mut names = Names::default();
+        if let Err(error) = names.add(node.children.keys().map(CString::as_c_str)) {
+            self.problem(&error.to_string());
+        }
+        let (node, listed, folder) = (Some(node), false, None);
+        self.stack.push(Frame {
+            names,
+            next: 0,
+            node,
+            listed,
+            folder,
+            identity,
+            before,
+        });
+    }
+
+    fn visit(
+        &mut self,
+        place: Place<'_>,
+        node: Option<&'a Node>,
+        before: (usize, Vec<u8>),
+    ) -> Result<(), Stop> {
+        if self.patterns.matches(&self.real) {
+            if node.is_some() {
+                self.problem("was typed, or leads to what was typed, but is excluded");
+            }
+            self.back(before);
+            return Ok(());
+        }
+        let flags = if place.follow {
+            AtFlags::empty()
+        } else {
+            AtFlags::SYMLINK_NOFOLLOW
+        };
+        let stat = match fs::statat(&place.folder, place.name, flags) {
+            Ok(stat) => stat,
+            Err(error) => {
+                self.problem(&gone(error));
+                self.back(before);
+                return Ok(());
+            }
+        };
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => {
+                self.note_followed(&place, node);
+                return self.folder(place, node, stat, before);
+            }
+            FileType::RegularFile => Some(Kind::File),
+            FileType::Symlink => self.link_target(&place).map(Kind::Link),
+            FileType::Fifo => Some(Kind::Fifo),
+            FileType::Socket => Some(Kind::Socket),
+            FileType::CharacterDevice => Some(device(&stat, true)),
+            FileType::BlockDevice => Some(device(&stat, false)),
+            FileType::Unknown => {
+                self.problem("is of a kind that nobody knows");
+                None
+            }
+        };
+        if let Some(kind) = kind {
+            self.leaf(&place, kind, stat)?;
+        }
+        self.back(before);
+        Ok(())
+    }
+
+    /// A link on the way to a typed path becomes a folder; if the link itself was to be stored as
+    /// well, that is lost and said.
+    fn note_followed(&mut self, place: &Place<'_>, node: Option<&Node>) {
+        let wanted = node.is_some_and(|n| !n.follow && (n.whole || place.is_below));
+        if !place.follow || !wanted {
+            return;
+        }
+        let own = fs::statat(&place.folder, place.name, AtFlags::SYMLINK_NOFOLLOW);
+        if own.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink) {
+            self.problem("is a link, but stored as a folder: a path through it was typed");
+        }
+    }
+
+    fn link_target(&mut self, place: &Place<'_>) -> Option<Vec<u8>> {
+        match fs::readlinkat(&place.folder, place.name, Vec::new()) {
+            Ok(target) => Some(target.into_bytes()),
+            Err(error) => {
+                self.problem(&gone(error));
+                None
+            }
+        }
+    }
+
+    /// Pushes anything but a folder.
+    fn leaf(&mut self, place: &Place<'_>, kind: Kind, stat: Stat) -> Result<(), Stop> {
+        let real = std::mem::take(&mut self.real);
+        let folder = place.folder.as_fd();
+        let subject = Subject::Named {
+            folder,
+            name: place.name,
+            path: &real,
+        };
+        let (xattrs, problems) = self.xattrs.read(subject);
+        self.real = real;
+        problems.iter().for_each(|message| self.problem(message));
+        let is_file = kind == Kind::File;
+        let mut entry = self.describe(kind, &stat, xattrs);
+        entry.group = self.group_of(&stat);
+        if !is_file {
+            return self.sink.entry(entry, None);
+        }
+        let fate = Rc::new(Fate::default());
+        let mut open = || {
+            let contents = FileContents::open(folder, place.name, stat, &fate)?;
+            Ok(Box::new(contents) as Box<dyn Contents>)
+        };
+        self.sink.entry(entry, Some(&mut open))?;
+        if fate.changed.get() {
+            self.problem("changed while it was read");
+        }
+        if fate.failed.get() {
+            // The next link becomes the first one.
+            self.groups.remove(&identity(&stat));
+        }
+        Ok(())
+    }
+
+    /// The first path of an inode with several links.
+    fn group_of(&mut self, stat: &Stat) -> Option<Vec<u8>> {
+        let links = wide(stat.st_nlink);
+        if links < 2 {
+            return None;
+        }
+        let key = identity(stat);
+        let stored = &self.stored;
+        let (first, left) = self
+            .groups
+            .entry(key)
+            .or_insert_with(|| (stored.clone(), links));
+        *left -= 1;
+        let (first, left) = (first.clone(), *left);
+        if left == 0 {
+            self.groups.remove(&key);
+        }
+        Some(first)
+    }
+
+    /// Pushes a folder and stands in it.
+    fn folder(
+        &mut self,
+        place: Place<'_>,
+        node: Option<&'a Node>,
+        stat: Stat,
+        before: (usize, Vec<u8>),
+    ) -> Result<(), Stop> {
+        let mut flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        flags.set(OFlags::NOFOLLOW, !place.follow);
+        let opened = fs::openat(&place.folder, place.name, flags, Mode::empty());
+        let opened = opened.and_then(|folder| fs::fstat(&folder).map(|stat| (folder, stat)));
+        let (folder, stat) = match opened {
+            Ok((folder, stat)) => (Some(Rc::new(folder)), stat),
+            Err(error) => {
+                self.problem(&gone(error));
+                (None, stat)
+            }
+        };
+        let xattrs = match &folder {
+            Some(folder) => self.read_xattrs(Subject::Open(folder.as_fd())),
+            None => Vec::new(),
+        };
+        self.push(Kind::Folder, &stat, xattrs)?;
+        let mut names = Names::default();
+        if let Some(folder) = &folder {
+            let (read, error) = Names::read(folder);
+            names = read;
+            if let Some(error) = error {
+                self.problem(&format!("cannot be listed: {error}"));
+            }
+        }
+        if let Some(node) = node {
+            self.note_hidden(&names, node);
+            if let Err(error) = names.add(node.children.keys().map(CString::as_c_str)) {
+                self.problem(&error.to_string());
+            }
+        }
+        if place.is_below && !place.follow && self.stack.len() > HELD_OPEN {
+            self.stack.last_mut().and_then(|frame| frame.folder.take());
+        }
+        let listed = folder.is_some();
+        let identity = identity(&stat);
+        self.stack.push(Frame {
+            names,
+            next: 0,
+            node,
+            listed,
+            folder,
+            identity,
+            before,
+        });
+        Ok(())
+    }
+
+    /// Reports names in this folder whose place in the snapshot is taken by a typed path from
+    /// elsewhere.
+    fn note_hidden(&mut self, names: &Names, node: &Node) {
+        for (name, child) in node
+            .children
+            .iter()
+            .filter(|(name, _)| names.contains(name))
+        {
+            let before = self.real.clone();
+            join(&mut self.real, name);
+            if child.location.as_os_str().as_bytes() != self.real {
+                self.problem(&format!("is left out: {:?} has its name", child.location));
+            }
+            self.real = before;
+        }
+    }
+
+    /// Leaves the folder on top and opens the one above again where that was closed.
+    fn leave(&mut self) {
+        let Some(left) = self.stack.pop() else { return };
+        self.back(left.before);
+        let Some(above) = self.stack.last_mut() else {
+            return;
+        };
+        if !above.listed || above.folder.is_some() {
+            return;
+        }
+        let reopened = left.folder.and_then(|folder| {
+            let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | place_flags();
+            let above = fs::openat(&folder, c"..", flags, Mode::empty()).ok()?;
+            Some((identity(&fs::fstat(&above).ok()?), above))
+        });
+        match reopened {
+            Some((identity, folder)) if identity == above.identity => {
+                above.folder = Some(Rc::new(folder));
+            }
+            _ if above.next < above.names.len() => {
+                above.next = above.names.len();
+                self.problem("the rest of it is left out: it was moved while it was read");
+            }
+            _ => {}
+        }
+    }
+
+    fn push(&mut self, kind: Kind, stat: &Stat, xattrs: Vec<Xattr>) -> Result<(), Stop> {
+        let entry = self.describe(kind, stat, xattrs);
+        self.sink.entry(entry, None)
+    }
+
+    fn describe(&self, kind: Kind, stat: &Stat, xattrs: Vec<Xattr>) -> Entry {
+        let is_file = kind == Kind::File;
+        let mut meta = Meta {
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            user: self.owners.user(stat.st_uid),
+            group: self.owners.group(stat.st_gid),
+            mtime: timestamp(stat.st_mtime, stat.st_mtime_nsec),
+            ..Meta::default()
+        };
+        if is_file {
+            meta.ctime = timestamp(stat.st_ctime, stat.st_ctime_nsec);
+            meta.inode = wide(stat.st_ino);
+            meta.size = u64::try_from(stat.st_size).unwrap_or(0);
+        }
+        let path = self.stored.clone();
+        Entry {
+            path,
+            kind,
+            meta,
+            content: Content::None,
+            xattrs,
+            group: None,
+        }
+    }
+
+    fn read_xattrs(&mut self, subject: Subject<'_>) -> Vec<Xattr> {
+        let (xattrs, problems) = self.xattrs.read(subject);
+        problems.iter().for_each(|message| self.problem(message));
+        xattrs
+    }
+
+    fn problem(&mut self, message: &str) {
+        self.sink.problem(Problem {
+            path: self.real.clone(),
+            message: message.to_owned(),
+        });
+    }
+
+    fn back(&mut self, (stored, real): (usize, Vec<u8>)) {
+        self.stored.truncate(stored);
+        self.real = real;
+    }
+}
+
+fn join(path: &mut Vec<u8>, name: &CStr) {
+    if !path.is_empty() && path.last() != Some(&b'/') {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name.to_bytes());
+}
+
+fn gone(error: Errno) -> String {
+    match error {
+        Errno::NOENT => "vanished while its folder was read".to_owned(),
+        error => format!("cannot be read: {error}"),
+    }
+}
+
+fn identity(stat: &Stat) -> (u64, u64) {
+    (wide(stat.st_dev), wide(stat.st_ino))
+}
+
+fn timestamp(seconds: i64, nanos: impl TryInto<u32>) -> Timestamp {
+    let nanos = nanos.try_into().unwrap_or(0);
+    Timestamp { seconds, nanos }
+}
+
+/// Numbers of a `Stat`, which are wider on some machines than on others.
+fn wide(number: impl TryInto<u64>) -> u64 {
+    number.try_into().unwrap_or(0)
+}
+
+fn device(stat: &Stat, is_char: bool) -> Kind {
+    let (major, minor) = (fs::major(stat.st_rdev), fs::minor(stat.st_rdev));
+    match is_char {
+        true => Kind::CharDevice { major, minor },
+        false => Kind::BlockDevice { major, minor },
+    }
+}
+
+/// Opens a folder only to reach what is in it; needs no right to list it where the system can.
+fn open_place(folder: &Path) -> Result<Rc<OwnedFd>, Errno> {
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | place_flags();
+    fs::openat(CWD, folder, flags, Mode::empty()).map(Rc::new)
+}
+
+fn place_flags() -> OFlags {
+    #[cfg(target_os = "linux")]
+    return OFlags::PATH;
+    #[cfg(not(target_os = "linux"))]
+    return OFlags::RDONLY;
+}
