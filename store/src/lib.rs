@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod browse;
+pub mod check;
 pub mod clock;
 mod codec;
 pub mod crypto;
@@ -10,6 +11,7 @@ pub mod environment;
 pub mod error;
 pub mod forget;
 pub mod format;
+pub mod gc;
 #[cfg(test)]
 mod holes;
 pub mod id;
@@ -19,13 +21,17 @@ mod pack;
 mod reader;
 mod record;
 pub mod repository;
+pub mod restore;
 pub mod retention;
 mod sealed;
 mod session;
 pub mod snapshot;
 pub mod snapshots;
 pub mod source;
+pub mod stats;
 pub mod target;
+#[cfg(test)]
+mod testing;
 mod tree;
 mod view;
 mod writer;

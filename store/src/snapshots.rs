@@ -48,6 +48,8 @@ impl SnapshotList {
                     list.forgotten.push(*m);
                 }
                 Ok(Some(SnapshotObject::Manifest(m))) => list.committed.push(*m),
+                // One that is marked needs nothing any more.
+                Err(e) if e.is_damage() && list.trash.contains(&name) => {}
                 Err(e) if e.is_damage() => list.unreadable.push((name, e.to_string())),
                 Err(e) => return Err(e),
             }

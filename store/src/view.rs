@@ -105,19 +105,28 @@ impl<'r> View<'r> {
     pub fn read(repository: &'r Repository, condemned: Condemned) -> Result<View<'r>, AccessError> {
         repository.update_index()?;
         let sizes = list_packs(repository)?;
+        Ok(View::for_mark(repository, condemned, sizes))
+    }
+
+    /// A view from listings that were read in the order of a collector's mark. It decides no reuse.
+    pub fn for_mark(
+        repository: &'r Repository,
+        condemned: Condemned,
+        sizes: HashMap<PackId, u64>,
+    ) -> View<'r> {
         let valid = sizes
             .keys()
             .filter(|p| !condemned.packs.contains(p))
             .copied()
             .collect();
-        Ok(View {
+        View {
             repository,
             valid: std::sync::RwLock::new(valid),
             sizes,
             lists: condemned.lists,
             numbers: Mutex::default(),
             bases: Mutex::default(),
-        })
+        }
     }
 
     /// A view for a run that commits nothing: it needs no session.

@@ -200,8 +200,9 @@ impl<'r> Writer<'r> {
     }
 
     fn new_pack(&self, world: World) -> Result<PackBuilder, AccessError> {
-        let key = self.repository.keys().writing_key(world.is_pages());
-        let keys: Vec<&crate::crypto::DataKey> = key.iter().map(|k| &**k).collect();
+        // gc moves records of any data key, so a pack carries them all: there are few.
+        let keys = self.repository.keys().data_keys();
+        let keys: Vec<&crate::crypto::DataKey> = keys.iter().map(|k| &**k).collect();
         let spool = self.repository.environment().cache.as_deref();
         PackBuilder::new(world, self.session, &keys, spool, self.target)
     }

@@ -206,6 +206,20 @@ impl Keys {
         self.data.read().ok()?.get(&id).cloned()
     }
 
+    /// All data keys that this process has, in the order of their ids.
+    pub(crate) fn data_keys(&self) -> Vec<Arc<DataKey>> {
+        let Ok(data) = self.data.read() else {
+            return Vec::new();
+        };
+        let mut keys: Vec<_> = data
+            .values()
+            .filter(|k| !k.wrapped.is_empty())
+            .cloned()
+            .collect();
+        keys.sort_by_key(|k| k.id.0);
+        keys
+    }
+
     /// The context of a record.
     pub(crate) fn record_context<'a>(&self, pages: bool, header: &'a [u8]) -> Context<'a> {
         self.context(

@@ -104,6 +104,11 @@ impl IndexHandle {
         self.state.read().map_or(0, |s| s.generation)
     }
 
+    /// Tells apart the meanings that chunk numbers have had, also in other processes.
+    pub fn stable_generation(&self, segments: &Segments<'_>) -> Result<u64, AccessError> {
+        self.ask(segments, |state| state.index.generation())
+    }
+
     fn read(&self) -> Result<std::sync::RwLockReadGuard<'_, State>, AccessError> {
         self.state
             .read()

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use crate::clock::Timestamp;
 use crate::error::AccessError;
 use crate::format::objects::{MAX_PROBLEMS, Manifest, SessionKind, TreeRoot};
+use crate::gc::merge;
 use crate::id::{SnapshotId, Uuid};
 use crate::monitor::{Event, Monitor};
 use crate::repository::Repository;
@@ -97,6 +98,7 @@ pub fn snapshot(
         match run(&session, source, options, monitor) {
             Ok((report, Commit::Done)) => {
                 session.close();
+                fold_segments(repository, monitor);
                 return Ok(report);
             }
             Ok((report, Commit::Fenced)) => {
@@ -115,6 +117,15 @@ pub fn snapshot(
         }
     }
     Err(SnapshotError::Fenced)
+}
+
+/// Folds segments when there are many small ones. The snapshot stands whether or not that works.
+fn fold_segments(repository: &Repository, monitor: &dyn Monitor) {
+    if let Err(e) = merge::merge(repository, merge::When::AfterSnapshot) {
+        monitor.event(Event::Note(&format!(
+            "segments of the index could not be folded: {e}"
+        )));
+    }
 }
 
 /// One attempt under one session.
@@ -248,6 +259,7 @@ fn choose_parent(
     paths: &[Vec<u8>],
 ) -> Result<Option<Manifest>, AccessError> {
     let list = SnapshotList::read(repository)?;
+    crate::gc::remember(repository, &list);
     let same = |m: &Manifest| m.host == options.host && m.paths == paths;
     Ok(list.committed.into_iter().rev().find(same))
 }

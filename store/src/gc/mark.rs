@@ -1,0 +1,326 @@
+//! Marking: which packs could go (gc-protocol.md, collector step 2). A hint; safety does not rest
+//! on it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use super::reach::{Bits, Reach};
+use super::{GcError, GcOptions, fence, guard, reach};
+use crate::error::AccessError;
+use crate::id::{ChunkId, PackId, Uuid};
+use crate::index::{Found, KnownPack, PackNumber, Place};
+use crate::pack::read_header;
+use crate::reader::Reader;
+use crate::repository::Repository;
+use crate::snapshots::SnapshotList;
+use crate::view::{Condemned, View, list_packs, read_lists};
+
+/// Chunks that are looked at in one go.
+const SCAN: usize = 4096;
+
+/// What a collector means to do.
+pub(super) struct Plan {
+    /// Packs to condemn, in the order of their names.
+    pub condemned: Vec<PackId>,
+    /// Those of them with a living rest.
+    pub partial: Vec<KnownPack>,
+    /// Where each living chunk is to be kept from.
+    pub live: Live,
+    /// Stored sizes of all packs.
+    pub sizes: HashMap<PackId, u64>,
+    /// Bytes of all packs.
+    pub total: u64,
+    /// Bytes that go, copies of the living rest taken off.
+    pub would_free: u64,
+    /// Of these, bytes that only writers without a snapshot have written.
+    pub given_up: u64,
+    /// Unused bytes that stay, about.
+    pub stays_unused: u64,
+}
+
+/// Which chunks live, bases that only other chunks need among them.
+#[derive(Default)]
+pub(super) struct Live {
+    chunks: Bits,
+    bases: Bits,
+}
+
+impl Live {
+    pub fn contains(&self, found: &Found) -> bool {
+        self.chunks.contains(found.number) || self.bases.contains(found.number)
+    }
+}
+
+/// How much of a pack lives.
+#[derive(Debug, Default, Clone, Copy)]
+struct Use {
+    total: u64,
+    live: u64,
+}
+
+/// About how many bytes of its record a chunk takes; exact sums are not worth a table of records.
+fn weight(place: &Place) -> u64 {
+    u64::from(place.plain.min(place.stored).max(1))
+}
+
+/// The place of a living chunk that is kept: the shallowest that is usable.
+pub(super) fn chosen(view: &View<'_>, found: &Found) -> Result<Option<Place>, AccessError> {
+    Ok(view.usable_of(found)?.map(|usable| usable.place))
+}
+
+/// Plans. Lists packs, sessions, gc lists, snapshots, index, in this order.
+pub(super) fn mark(
+    repository: &Repository,
+    own: Option<Uuid>,
+    options: &GcOptions,
+) -> Result<Plan, GcError> {
+    let sizes = list_packs(repository)?;
+    let mut open = fence::unsettled(repository)?;
+    open.extend(own);
+    let lists = read_lists(repository)?;
+    let condemned = lists.iter().flat_map(|l| l.packs.iter().copied()).collect();
+    let snapshots = SnapshotList::read(repository)?;
+    guard::check(repository, &snapshots)?;
+    repository.update_index()?;
+    repository.index().settle(&repository.segments())?;
+    let view = View::for_mark(
+        repository,
+        Condemned {
+            packs: condemned,
+            lists,
+        },
+        sizes.clone(),
+    );
+    let reader = Reader::new(repository);
+    let reach = Reach::of(
+        repository,
+        &reader,
+        &snapshots.committed,
+        &snapshots.unreadable,
+    )?;
+    reach::prune(repository, &snapshots.committed);
+    stop_if_missing(repository, &reach)?;
+    let (live, uses, lost) = weigh(repository, &view, reach.chunks)?;
+    stop_if_absent(repository, &sizes, lost)?;
+    let packs = repository.index().packs(&repository.segments())?;
+    let candidates = Candidates {
+        repository,
+        view: &view,
+        open: &open,
+        tombstones: &snapshots.tombstones,
+    };
+    candidates.plan(&packs, &uses, live, sizes, options)
+}
+
+/// Stops when a snapshot needs a chunk that no segment knows, and the snapshot is still committed.
+fn stop_if_missing(repository: &Repository, reach: &Reach) -> Result<(), GcError> {
+    if reach.missing.is_empty() {
+        return Ok(());
+    }
+    let now = SnapshotList::read(repository)?;
+    let needed = |(_, _, name): &&(_, ChunkId, Uuid)| now.committed.iter().any(|m| m.name == *name);
+    let chunks: Vec<String> = reach
+        .missing
+        .iter()
+        .filter(needed)
+        .take(10)
+        .map(|(_, id, _)| format!("{id:.12}"))
+        .collect();
+    if chunks.is_empty() {
+        Ok(())
+    } else {
+        Err(GcError::Damaged { chunks })
+    }
+}
+
+/// Stops when a living chunk has no place in any pack that exists, condemned or not. One that is
+/// only in condemned packs is saved by their sweep.
+fn stop_if_absent(
+    repository: &Repository,
+    sizes: &HashMap<PackId, u64>,
+    lost: Vec<Found>,
+) -> Result<(), GcError> {
+    let mut chunks = Vec::new();
+    for found in lost {
+        let mut exists = false;
+        for place in &found.places {
+            let pack = repository
+                .index()
+                .pack(&repository.segments(), place.pack)?;
+            exists = exists || pack.is_some_and(|p| sizes.contains_key(&p.id));
+        }
+        if !exists {
+            chunks.push(format!("{:.12}", found.id));
+        }
+    }
+    chunks.truncate(10);
+    if chunks.is_empty() {
+        Ok(())
+    } else {
+        Err(GcError::Damaged { chunks })
+    }
+}
+
+type Weighed = (Live, HashMap<PackNumber, Use>, Vec<Found>);
+
+/// One pass over the index: what each pack holds, and how much of it lives.
+fn weigh(repository: &Repository, view: &View<'_>, chunks: Bits) -> Result<Weighed, AccessError> {
+    let mut live = Live {
+        chunks,
+        bases: Bits::default(),
+    };
+    let mut uses: HashMap<PackNumber, Use> = HashMap::new();
+    let mut lost = Vec::new();
+    let mut work: Vec<Place> = Vec::new();
+    let mut after: Option<ChunkId> = None;
+    loop {
+        let batch = repository
+            .index()
+            .scan(&repository.segments(), after.as_ref(), SCAN)?;
+        let Some(last) = batch.last() else { break };
+        after = Some(last.id);
+        for found in &batch {
+            for place in &found.places {
+                uses.entry(place.pack).or_default().total += weight(place);
+            }
+            if !live.chunks.contains(found.number) {
+                continue;
+            }
+            match chosen(view, found)? {
+                Some(place) => keep(&place, &mut uses, &mut work),
+                None => lost.push(found.clone()),
+            }
+        }
+    }
+    // Bases that live only because living chunks need them.
+    while let Some(place) = work.pop() {
+        for base in place.bases.iter() {
+            for found in repository
+                .index()
+                .find_base(&repository.segments(), &base)?
+            {
+                if live.chunks.contains(found.number) || !live.bases.insert(found.number) {
+                    continue;
+                }
+                match chosen(view, &found)? {
+                    Some(place) => keep(&place, &mut uses, &mut work),
+                    None => lost.push(found),
+                }
+            }
+        }
+    }
+    Ok((live, uses, lost))
+}
+
+fn keep(place: &Place, uses: &mut HashMap<PackNumber, Use>, work: &mut Vec<Place>) {
+    uses.entry(place.pack).or_default().live += weight(place);
+    if !place.bases.is_empty() {
+        work.push(*place);
+    }
+}
+
+struct Candidates<'a> {
+    repository: &'a Repository,
+    view: &'a View<'a>,
+    open: &'a BTreeSet<Uuid>,
+    tombstones: &'a BTreeSet<Uuid>,
+}
+
+impl Candidates<'_> {
+    fn plan(
+        &self,
+        packs: &[KnownPack],
+        uses: &HashMap<PackNumber, Use>,
+        live: Live,
+        sizes: HashMap<PackId, u64>,
+        options: &GcOptions,
+    ) -> Result<Plan, GcError> {
+        let total: u64 = sizes.values().sum();
+        let mut plan = Plan {
+            condemned: Vec::new(),
+            partial: Vec::new(),
+            live,
+            sizes,
+            total,
+            would_free: 0,
+            given_up: 0,
+            stays_unused: 0,
+        };
+        let mut some_dead: BTreeMap<(u64, PackId), (KnownPack, u64)> = BTreeMap::new();
+        for pack in packs.iter().filter(|p| self.may_go(p)) {
+            let Some(size) = plan.sizes.get(&pack.id).copied() else {
+                continue;
+            };
+            let used = uses.get(&pack.number).copied().unwrap_or_default();
+            if used.live == 0 {
+                self.condemn(&mut plan, pack, size);
+            } else if used.live < used.total {
+                let dead = used.total - used.live;
+                let unused = (u128::from(size) * u128::from(dead) / u128::from(used.total)) as u64;
+                let share = dead * 1_000_000 / used.total;
+                some_dead.insert((u64::MAX - share, pack.id), (pack.clone(), unused));
+            }
+        }
+        self.unindexed(packs, &mut plan)?;
+        let mut unused: u64 = some_dead.values().map(|(_, unused)| unused).sum();
+        let allowed = options.max_unused.bytes(total);
+        for (pack, dead) in some_dead.into_values() {
+            if unused <= allowed {
+                break;
+            }
+            unused -= dead;
+            plan.would_free += dead;
+            plan.condemned.push(pack.id);
+            plan.partial.push(pack);
+        }
+        plan.stays_unused = unused;
+        plan.condemned.sort_unstable();
+        Ok(plan)
+    }
+
+    /// Packs of open sessions and packs in lists are left alone.
+    fn may_go(&self, pack: &KnownPack) -> bool {
+        !self.open.contains(&pack.session)
+            && !self.view.lists().iter().any(|l| l.packs.contains(&pack.id))
+    }
+
+    fn condemn(&self, plan: &mut Plan, pack: &KnownPack, size: u64) {
+        plan.condemned.push(pack.id);
+        plan.would_free += size;
+        if self.tombstones.contains(&pack.session) {
+            plan.given_up += size;
+        }
+    }
+
+    /// Packs that no segment names: what an interrupted writer left behind. One whose header does
+    /// not open is repair's matter.
+    fn unindexed(&self, packs: &[KnownPack], plan: &mut Plan) -> Result<(), GcError> {
+        let known: HashSet<PackId> = packs.iter().map(|p| p.id).collect();
+        let mut names: Vec<PackId> = plan
+            .sizes
+            .keys()
+            .filter(|id| !known.contains(id))
+            .copied()
+            .collect();
+        names.sort_unstable();
+        for id in names {
+            let size = plan.sizes.get(&id).copied().unwrap_or(0);
+            let header = match read_header(self.repository.backend(), &id, size) {
+                Ok((header, _)) => header,
+                Err(AccessError::Backend(e)) if !e.is_absent() => {
+                    return Err(AccessError::Backend(e).into());
+                }
+                Err(_) => continue,
+            };
+            let pack = KnownPack {
+                number: PackNumber(u32::MAX),
+                id,
+                session: header.session,
+                tree: header.tree,
+            };
+            if self.may_go(&pack) {
+                self.condemn(plan, &pack, size);
+            }
+        }
+        Ok(())
+    }
+}

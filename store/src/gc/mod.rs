@@ -1,0 +1,326 @@
+//! Garbage collection without locks (gc-protocol.md, "Collector").
+//!
+//! This file is the order of one run; [`fence`] judges sessions, [`reach`] finds what snapshots
+//! refer to, [`mark`] plans, [`copy`] keeps the living rest of packs that go, [`sweep`] verifies
+//! and deletes, [`merge`] folds segments, [`guard`] stops a run that would do harm.
+
+mod copy;
+mod fence;
+mod guard;
+mod mark;
+pub(crate) mod merge;
+mod reach;
+mod sweep;
+
+pub use fence::Fence;
+
+use crate::backend::{Area, Put};
+use crate::crypto::{Kind, fresh_uuid};
+use crate::error::AccessError;
+use crate::format::objects::{GcList, OpenList, SessionInfo, SessionKind};
+use crate::id::{PackId, Uuid};
+use crate::monitor::{Event, Monitor};
+use crate::repository::{Repository, named_key, uuid_key};
+use crate::session::Session;
+use crate::snapshots::SnapshotList;
+use crate::view::read_lists;
+
+pub(crate) use guard::remember;
+
+/// How much of the repository may stay unused.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum MaxUnused {
+    /// So many percent of all packs.
+    Percent(f64),
+    /// So many bytes.
+    Bytes(u64),
+    /// All of it: only packs that are wholly unused go.
+    Unlimited,
+}
+
+impl MaxUnused {
+    fn bytes(self, total: u64) -> u64 {
+        match self {
+            MaxUnused::Percent(percent) => {
+                (total as f64 * percent.clamp(0.0, 100.0) / 100.0) as u64
+            }
+            MaxUnused::Bytes(bytes) => bytes,
+            MaxUnused::Unlimited => u64::MAX,
+        }
+    }
+}
+
+/// How to collect.
+#[derive(Debug, Clone, Copy)]
+pub struct GcOptions {
+    /// Plan only.
+    pub dry_run: bool,
+    /// How much may stay unused.
+    pub max_unused: MaxUnused,
+    /// Go on when over half of the bytes would go.
+    pub force: bool,
+    /// When writers count as dead.
+    pub fence: Fence,
+}
+
+impl Default for GcOptions {
+    fn default() -> Self {
+        GcOptions {
+            dry_run: false,
+            max_unused: MaxUnused::Percent(5.0),
+            force: false,
+            fence: Fence::Auto,
+        }
+    }
+}
+
+/// What a run did, and what it left for the next.
+#[derive(Debug, Clone, Default)]
+pub struct GcReport {
+    /// Packs that were deleted.
+    pub packs_deleted: u64,
+    /// Their stored bytes.
+    pub bytes_freed: u64,
+    /// Bytes of packs that were written to keep what still lives.
+    pub bytes_copied: u64,
+    /// Bytes of condemned packs that wait for open writers.
+    pub bytes_waiting: u64,
+    /// The sessions that they wait for.
+    pub waiting_for: Vec<SessionInfo>,
+    /// Writers that were taken for dead.
+    pub fenced: u64,
+    /// Manifests of forgotten snapshots that were removed.
+    pub manifests_removed: u64,
+    /// Unused bytes that stay.
+    pub bytes_unused: u64,
+    /// Bytes of all packs before the run.
+    pub bytes_total: u64,
+    /// Packs that the plan condemns.
+    pub planned_packs: u64,
+    /// Bytes that the plan frees.
+    pub planned_bytes: u64,
+    /// Segments that were folded into others.
+    pub segments_merged: u64,
+}
+
+/// Why a run stopped before it deleted anything that matters.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GcError {
+    /// Over half of the bytes would go.
+    #[error("gc would free {would_free} of {total} bytes, more than half of the repository")]
+    TooMuch {
+        /// Bytes that would go.
+        would_free: u64,
+        /// Bytes of all packs.
+        total: u64,
+    },
+    /// Something that a snapshot needs is gone.
+    #[error("snapshots need {} that cannot be read: {}", plural(.chunks.len()), .chunks.join(", "))]
+    Damaged {
+        /// The chunks, shortened.
+        chunks: Vec<String>,
+    },
+    /// A snapshot does not open, so nobody knows what it needs.
+    #[error("snapshot {0} does not open ({1}): nothing is deleted while what it needs is unknown")]
+    UnreadableSnapshot(Uuid, String),
+    /// Names that never vanish are not listed any more.
+    #[error("the storage does not list {0} that this machine has seen: its listing is incomplete")]
+    ListingShrank(String),
+    /// The repository failed.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+}
+
+fn plural(n: usize) -> String {
+    if n == 1 {
+        "1 chunk".into()
+    } else {
+        format!("{n} chunks")
+    }
+}
+
+/// Collects: fences the dead, sweeps every list that stands, marks, puts a list, sweeps it if it
+/// waits for nobody. What must wait is left to the next run.
+///
+/// # Errors
+/// See [`GcError`]; nothing that a committed snapshot needs is deleted before or after one.
+pub fn gc(
+    repository: &Repository,
+    options: &GcOptions,
+    monitor: &dyn Monitor,
+) -> Result<GcReport, GcError> {
+    if options.dry_run {
+        return dry_run(repository, options, monitor);
+    }
+    let session = Session::open(repository, SessionKind::Collector)?;
+    let result = collect(&session, options, monitor);
+    session.close();
+    result
+}
+
+fn collect(
+    session: &Session<'_>,
+    options: &GcOptions,
+    monitor: &dyn Monitor,
+) -> Result<GcReport, GcError> {
+    let repository = session.repository();
+    let mut report = GcReport::default();
+    // What interrupted puts left behind is nobody's: failing to remove it is no reason to stop.
+    let _ = repository.backend().tidy();
+    monitor.event(Event::Phase("looking at sessions"));
+    report.fenced = fence::tidy(repository, options.fence, session.name())?;
+    guard::check(repository, &SnapshotList::read(repository)?)?;
+    let standing: Vec<Uuid> = read_lists(repository)?.iter().map(|l| l.name).collect();
+    sweep_ready(session, &standing, options, monitor, &mut report)?;
+    monitor.event(Event::Phase("finding what is unused"));
+    let plan = mark::mark(repository, Some(session.name()), options)?;
+    report.bytes_total = plan.total;
+    report.planned_packs = plan.condemned.len() as u64;
+    report.planned_bytes = plan.would_free;
+    report.bytes_unused = plan.stays_unused;
+    guard::half(&plan, options.force)?;
+    if !plan.condemned.is_empty() {
+        report.bytes_copied = copy::living_rest(session, &plan, monitor)?;
+        let list = put_list(session, plan.condemned)?;
+        sweep_ready(session, &[list], options, monitor, &mut report)?;
+    }
+    report.manifests_removed += sweep::remove_manifests(repository)?;
+    monitor.event(Event::Phase("folding the index"));
+    report.segments_merged = merge::merge(repository, merge::When::AfterGc)?;
+    count_waiting(repository, options, session.name(), &mut report)?;
+    Ok(report)
+}
+
+fn dry_run(
+    repository: &Repository,
+    options: &GcOptions,
+    monitor: &dyn Monitor,
+) -> Result<GcReport, GcError> {
+    guard::check(repository, &SnapshotList::read(repository)?)?;
+    monitor.event(Event::Phase("finding what is unused"));
+    let plan = mark::mark(repository, None, options)?;
+    let mut report = GcReport {
+        bytes_total: plan.total,
+        planned_packs: plan.condemned.len() as u64,
+        planned_bytes: plan.would_free,
+        bytes_unused: plan.stays_unused,
+        ..GcReport::default()
+    };
+    guard::half(&plan, options.force)?;
+    let never = GcOptions {
+        fence: Fence::Never,
+        ..*options
+    };
+    count_waiting(repository, &never, Uuid([0; 16]), &mut report)?;
+    Ok(report)
+}
+
+/// Collector steps 3 and 4: the list, acknowledged, then the open writer sessions.
+fn put_list(session: &Session<'_>, packs: Vec<PackId>) -> Result<Uuid, AccessError> {
+    let repository = session.repository();
+    let list = GcList {
+        name: fresh_uuid(),
+        packs,
+        session: session.name(),
+        made: repository.environment().clock.now(),
+    };
+    let key = uuid_key(Area::Gc, list.name);
+    match repository.put_object(&key, Kind::List, &list.encode())? {
+        Put::Created => {}
+        Put::Exists => return Err(AccessError::NotFresh(key.to_string())),
+    }
+    open_list(repository, list.name)?;
+    Ok(list.name)
+}
+
+/// The sessions that a list's sweep waits for, as the first who listed them wrote them down.
+fn open_list(repository: &Repository, list: Uuid) -> Result<OpenList, AccessError> {
+    let key = named_key(Area::Gc, format_args!("{list}.open"));
+    if let Some(fields) = repository.get_object(&key, Kind::List)? {
+        return decode_open(&key, list, &fields);
+    }
+    let open = OpenList {
+        name: list,
+        sessions: fence::open_writers(repository)?,
+    };
+    repository.put_object(&key, Kind::List, &open.encode())?;
+    match repository.get_object(&key, Kind::List)? {
+        Some(fields) => decode_open(&key, list, &fields),
+        // The list was retired by another collector since.
+        None => Ok(OpenList {
+            name: list,
+            sessions: Vec::new(),
+        }),
+    }
+}
+
+fn decode_open(
+    key: &crate::backend::Key,
+    list: Uuid,
+    fields: &[u8],
+) -> Result<OpenList, AccessError> {
+    let open = OpenList::decode(fields).map_err(|e| AccessError::damaged(key, e))?;
+    if open.name == list {
+        Ok(open)
+    } else {
+        Err(AccessError::damaged(key, "it bears another name"))
+    }
+}
+
+/// Sweeps those lists whose writers are all settled, fencing the dead among them (step 5).
+fn sweep_ready(
+    session: &Session<'_>,
+    lists: &[Uuid],
+    options: &GcOptions,
+    monitor: &dyn Monitor,
+    report: &mut GcReport,
+) -> Result<(), GcError> {
+    let repository = session.repository();
+    let mut ready = Vec::new();
+    for list in lists {
+        let waits = open_list(repository, *list)?.sessions;
+        #[cfg(test)]
+        let waits = if crate::holes::is_open(crate::holes::Hole::NoWaiting) {
+            Vec::new()
+        } else {
+            waits
+        };
+        let (fenced, open) = fence::settle_all(repository, &waits, options.fence)?;
+        report.fenced += fenced;
+        if open.is_empty() {
+            ready.push(*list);
+        }
+    }
+    if ready.is_empty() {
+        return Ok(());
+    }
+    monitor.event(Event::Phase("verifying what stays, deleting what goes"));
+    let swept = sweep::sweep(session, &ready, monitor)?;
+    report.packs_deleted += swept.packs;
+    report.bytes_freed += swept.bytes;
+    report.bytes_copied += swept.copied;
+    report.manifests_removed += swept.manifests;
+    Ok(())
+}
+
+/// What condemned packs still stand, and for whom they wait.
+fn count_waiting(
+    repository: &Repository,
+    options: &GcOptions,
+    own: Uuid,
+    report: &mut GcReport,
+) -> Result<(), AccessError> {
+    let lists = read_lists(repository)?;
+    if lists.is_empty() {
+        return Ok(());
+    }
+    let packs = crate::view::list_packs(repository)?;
+    report.bytes_waiting = lists
+        .iter()
+        .flat_map(|l| &l.packs)
+        .filter_map(|p| packs.get(p))
+        .sum();
+    report.waiting_for = fence::still_open(repository, options.fence, own)?;
+    Ok(())
+}

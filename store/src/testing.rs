@@ -1,0 +1,291 @@
+//! What tests of this crate share: sources in memory, repositories in memory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::backend::{Backend, Memory};
+use crate::clock::{FixedClock, Timestamp};
+use crate::crypto::Encryption;
+use crate::entry::{Entry, Kind, Meta, parent_of};
+use crate::environment::{Environment, MemoryState, NoLiveness};
+use crate::format::objects::HostIdentity;
+use crate::monitor::Silent;
+use crate::repository::{Credential, InitOptions, Repository};
+use crate::snapshot::{SnapshotOptions, SnapshotReport, snapshot};
+use crate::source::{ContentError, Contents, Piece, Sink, Source, SourceError};
+
+/// A file tree in memory.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct MapSource {
+    pub files: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Number of files opened so far.
+    pub opened: u64,
+}
+
+impl MapSource {
+    pub fn of(files: &[(&str, &[u8])]) -> MapSource {
+        let file = |(path, bytes): &(&str, &[u8])| (path.as_bytes().to_vec(), bytes.to_vec());
+        MapSource {
+            files: files.iter().map(file).collect(),
+            opened: 0,
+        }
+    }
+}
+
+struct Bytes<'a>(&'a [u8]);
+
+impl Contents for Bytes<'_> {
+    fn next(&mut self, buffer: &mut [u8]) -> Result<Piece, ContentError> {
+        let n = self.0.len().min(buffer.len());
+        if n == 0 {
+            return Ok(Piece::End);
+        }
+        let (head, rest) = self.0.split_at(n);
+        buffer[..n].copy_from_slice(head);
+        self.0 = rest;
+        Ok(Piece::Data(n))
+    }
+}
+
+impl Source for MapSource {
+    fn paths(&self) -> Vec<Vec<u8>> {
+        vec![b"/map".to_vec()]
+    }
+
+    fn push(&mut self, sink: &mut dyn Sink) -> Result<(), SourceError> {
+        let mut entries: Vec<(Vec<u8>, Option<&Vec<u8>>)> = Vec::new();
+        for (path, bytes) in &self.files {
+            entries.push((path.clone(), Some(bytes)));
+            let mut at = parent_of(path);
+            while let Some(folder) = at.filter(|f| !f.is_empty()) {
+                entries.push((folder.to_vec(), None));
+                at = parent_of(folder);
+            }
+        }
+        entries.sort_by(|a, b| crate::entry::path_order(&a.0, &b.0));
+        entries.dedup_by(|a, b| a.0 == b.0);
+        for (path, bytes) in entries {
+            let Some(bytes) = bytes else {
+                sink.entry(folder_entry(path), None)?;
+                continue;
+            };
+            let opened = &mut self.opened;
+            let mut open = || {
+                *opened += 1;
+                Ok(Box::new(Bytes(bytes)) as Box<dyn Contents>)
+            };
+            sink.entry(file_entry(path, bytes), Some(&mut open))?;
+        }
+        Ok(())
+    }
+}
+
+/// The inode and times tell the content, so that equal files count as unchanged.
+fn file_entry(path: Vec<u8>, bytes: &[u8]) -> Entry {
+    let hash = blake3::hash(bytes);
+    let inode = u64::from_le_bytes(hash.as_bytes()[..8].try_into().unwrap()) | 1;
+    let meta = Meta {
+        mode: 0o644,
+        inode,
+        size: bytes.len() as u64,
+        ..Meta::default()
+    };
+    Entry {
+        path,
+        kind: Kind::File,
+        meta,
+        content: Default::default(),
+        xattrs: vec![],
+        group: None,
+    }
+}
+
+fn folder_entry(path: Vec<u8>) -> Entry {
+    let meta = Meta {
+        mode: 0o755,
+        ..Meta::default()
+    };
+    Entry {
+        path,
+        kind: Kind::Folder,
+        meta,
+        content: Default::default(),
+        xattrs: vec![],
+        group: None,
+    }
+}
+
+/// Everything from outside, for a test.
+pub(crate) fn environment(threads: usize) -> Environment {
+    Environment {
+        clock: Arc::new(FixedClock(Timestamp {
+            seconds: 1_000_000,
+            nanos: 0,
+        })),
+        process: HostIdentity {
+            host: "test".into(),
+            ..HostIdentity::default()
+        },
+        liveness: Arc::new(NoLiveness),
+        state: Arc::new(MemoryState::default()),
+        cache: None,
+        threads,
+    }
+}
+
+/// The password of encrypted test repositories. Deriving a key takes a moment: few tests do.
+pub(crate) fn credential(encryption: Encryption) -> Credential {
+    match encryption {
+        Encryption::None => Credential::None,
+        Encryption::XChaCha20Poly1305 => {
+            Credential::KeyFile(crate::crypto::KeyFile(zeroize::Zeroizing::new([7; 32])))
+        }
+    }
+}
+
+/// A new repository in memory.
+pub(crate) fn new_repository(encryption: Encryption, threads: usize) -> (Memory, Repository) {
+    let memory = Memory::default();
+    let options = InitOptions {
+        encryption,
+        label: String::new(),
+    };
+    let backend: Arc<dyn Backend> = Arc::new(memory.clone());
+    let repository = Repository::init(
+        backend,
+        &credential(encryption),
+        &options,
+        environment(threads),
+    )
+    .unwrap();
+    (memory, repository)
+}
+
+/// Opens one that exists, with nothing remembered.
+pub(crate) fn open(memory: &Memory, encryption: Encryption, threads: usize) -> Repository {
+    let backend: Arc<dyn Backend> = Arc::new(memory.clone());
+    Repository::open(backend, &credential(encryption), environment(threads)).unwrap()
+}
+
+/// Takes a snapshot of a source.
+pub(crate) fn take(repository: &Repository, source: &mut MapSource) -> SnapshotReport {
+    let options = SnapshotOptions {
+        host: "test".into(),
+        ..SnapshotOptions::default()
+    };
+    snapshot(repository, source, &options, &Silent::default()).unwrap()
+}
+
+/// Bytes that do not compress and follow from a seed.
+pub(crate) fn noise(n: usize, seed: &str) -> Vec<u8> {
+    let mut out = vec![0; n];
+    blake3::Hasher::new()
+        .update(seed.as_bytes())
+        .finalize_xof()
+        .fill(&mut out);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Area;
+    use crate::browse;
+    use crate::forget::{forget, undelete};
+    use crate::gc::{GcOptions, gc};
+    use crate::snapshots::SnapshotList;
+
+    fn read(repository: &Repository, report: &SnapshotReport, path: &str) -> Vec<u8> {
+        let mut out = Vec::new();
+        browse::cat(repository, &report.manifest, path.as_bytes(), &mut out).unwrap();
+        out
+    }
+
+    fn sample() -> MapSource {
+        let mut source = MapSource::default();
+        for i in 0..500u32 {
+            let bytes = noise((i * 37 % 9000) as usize, &i.to_string());
+            source
+                .files
+                .insert(format!("d{}/f{i}", i % 7).into_bytes(), bytes);
+        }
+        source
+            .files
+            .insert(b"large".to_vec(), noise(5_000_000, "large"));
+        source
+    }
+
+    #[test]
+    fn what_goes_in_comes_out() {
+        for encryption in [Encryption::None, Encryption::XChaCha20Poly1305] {
+            for threads in [0, 3] {
+                let (memory, repository) = new_repository(encryption, threads);
+                let mut source = sample();
+                let report = take(&repository, &mut source);
+                assert_eq!(report.manifest.files, 501);
+                let other = open(&memory, encryption, threads);
+                for (path, bytes) in &source.files {
+                    let path = String::from_utf8(path.clone()).unwrap();
+                    assert!(read(&other, &report, &path) == *bytes, "{path}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_unchanged_second_snapshot_opens_nothing_and_puts_session_and_manifest() {
+        let (memory, _) = new_repository(Encryption::XChaCha20Poly1305, 0);
+        let mut source = sample();
+        take(
+            &open(&memory, Encryption::XChaCha20Poly1305, 2),
+            &mut source,
+        );
+        let counting = Arc::new(crate::backend::Counting::with_log(memory.clone()));
+        let backend: Arc<dyn Backend> = counting.clone();
+        let credential = credential(Encryption::XChaCha20Poly1305);
+        let repository = Repository::open(backend, &credential, environment(2)).unwrap();
+        source.opened = 0;
+        let report = take(&repository, &mut source);
+        assert_eq!(source.opened, 0);
+        assert_eq!(report.manifest.new_bytes, 0);
+        let areas: Vec<Area> = counting
+            .stored()
+            .iter()
+            .map(crate::backend::Key::area)
+            .collect();
+        assert_eq!(areas, vec![Area::Sessions, Area::Snapshots]);
+    }
+
+    #[test]
+    fn forget_gc_and_undelete() {
+        let (memory, repository) = new_repository(Encryption::XChaCha20Poly1305, 0);
+        let mut source = sample();
+        let first = take(&repository, &mut source);
+        source
+            .files
+            .insert(b"large".to_vec(), noise(4_000_000, "other"));
+        let second = take(&repository, &mut source);
+        let full = memory.total_bytes();
+        assert!(forget(&repository, first.manifest.name).unwrap());
+        assert!(!forget(&repository, first.manifest.name).unwrap());
+        let again = undelete(&repository, &first.manifest).unwrap();
+        assert_eq!(again.origin, Some(first.manifest.name));
+        assert!(forget(&repository, again.name).unwrap());
+        let report = gc(&repository, &GcOptions::default(), &Silent::default()).unwrap();
+        assert!(report.bytes_freed > 4_000_000, "{report:?}");
+        assert!(memory.total_bytes() < full - 4_000_000);
+        for (path, bytes) in &source.files {
+            let path = String::from_utf8(path.clone()).unwrap();
+            assert!(read(&repository, &second, &path) == *bytes);
+        }
+        assert!(undelete(&repository, &first.manifest).is_err());
+        let list = SnapshotList::read(&repository).unwrap();
+        assert_eq!(list.committed.len(), 1);
+        let report = gc(&repository, &GcOptions::default(), &Silent::default()).unwrap();
+        assert_eq!(
+            (report.packs_deleted, report.planned_packs),
+            (0, 0),
+            "{report:?}"
+        );
+    }
+}
