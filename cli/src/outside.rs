@@ -45,6 +45,25 @@ pub fn this_process() -> HostIdentity {
     }
 }
 
+/// The user's name in /etc/passwd, or the number.
+#[cfg(unix)]
+pub fn user_name() -> String {
+    let uid = rustix::process::geteuid().as_raw().to_string();
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let mut found = users.lines().filter_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == uid).then(|| name.to_owned())
+    });
+    found.next().unwrap_or(uid)
+}
+
+/// Not to be had without the environment.
+#[cfg(not(unix))]
+pub fn user_name() -> String {
+    String::new()
+}
+
 /// Judges processes of this machine.
 #[derive(Debug)]
 struct OfThisHost(HostIdentity);

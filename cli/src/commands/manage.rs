@@ -113,7 +113,7 @@ fn who(session: &SessionInfo) -> String {
     format!("process {} on {host}", session.process.pid)
 }
 
-fn waiting(run: &Run, report: &GcReport) {
+fn waiting(run: &mut Run, report: &GcReport) {
     let bytes = text::size(report.bytes_waiting);
     run.out.remark(&format!(
         "{bytes} more will be freed by a later gc; it waits for"
