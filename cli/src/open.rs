@@ -10,6 +10,7 @@ use hucha_store::repository::{Credential, InitOptions, OpenError, Repository};
 use crate::errors::Failure;
 use crate::outside::{cache_folder, environment};
 use crate::render::notice;
+use crate::render::text::lines;
 use crate::secrets::{Asked, credential};
 use crate::settings::{Level, Settings};
 
@@ -78,10 +79,10 @@ fn cache(
         Ok(folder) => Ok(Some(folder)),
         Err(error) => {
             if settings.level >= Level::Verbose && !settings.json {
-                notice(&format!(
-                    "no cache: {} cannot be used: {error}",
-                    caches.display()
-                ));
+                let shown = caches.display();
+                notice(&lines(&format!(
+                    "no cache: {shown} cannot be used: {error}"
+                )));
             }
             Ok(None)
         }
