@@ -145,3 +145,29 @@ fn add(schedule: &Schedule, at: usize, choice: Choice, work: &mut Vec<Schedule>)
     longer.push((at, choice));
     work.push(longer);
 }
+
+/// A schedule step by step, for people.
+pub(super) fn show(troupe: &Troupe, scene: &Scene, schedule: &Schedule) -> String {
+    let outcome = troupe.play(scene, Plan::of(schedule));
+    let mut lines = vec![scene.describe()];
+    for (number, step) in outcome.ended.trace.iter().enumerate() {
+        let name = match &step.key {
+            Some(key) => format!("{}/{:.8}", step.area.folder(), key.name()),
+            None => step.area.folder().to_owned(),
+        };
+        let taken: Vec<_> = schedule.iter().filter(|(at, _)| *at == number).collect();
+        let choice = if taken.is_empty() {
+            String::new()
+        } else {
+            format!("   <- {taken:?}")
+        };
+        lines.push(format!(
+            "{number:>4} {}{} {} {name}{choice}",
+            "        ".repeat(step.actor),
+            step.actor,
+            step.operation
+        ));
+    }
+    lines.push(format!("{:?}", outcome.ends));
+    lines.join("\n")
+}
