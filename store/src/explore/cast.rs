@@ -11,8 +11,8 @@ use crate::backend::Backend;
 use crate::crypto::seeded;
 use crate::environment::Environment;
 use crate::error::AccessError;
-use crate::format::objects::{HostIdentity, Manifest};
 use crate::forget::{UndeleteError, forget, undelete};
+use crate::format::objects::{HostIdentity, Manifest};
 use crate::gc::{Fence, GcError, gc, merge};
 use crate::holes::{self, Hole};
 use crate::monitor::Silent;
@@ -81,7 +81,12 @@ impl Scene {
     pub fn describe(&self) -> String {
         let role = |a: &Actor| format!("{:?}", a.role);
         let roles: Vec<String> = self.actors.iter().map(role).collect();
-        format!("{}: {} (first {})", self.start.name, roles.join(" | "), self.first)
+        format!(
+            "{}: {} (first {})",
+            self.start.name,
+            roles.join(" | "),
+            self.first
+        )
     }
 }
 

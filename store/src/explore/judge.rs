@@ -79,4 +79,3 @@ fn quiet(ended: &Ended) -> Verdict {
     }
     oracle.check()
 }
-

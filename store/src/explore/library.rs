@@ -82,7 +82,11 @@ impl Library {
             return Some(Arc::clone(chunks));
         }
         let (header, _) = PackHeader::decode(stored).ok()?;
-        let world = if header.tree { World::Pages } else { World::Content };
+        let world = if header.tree {
+            World::Pages
+        } else {
+            World::Content
+        };
         let start = stored.len().checked_sub(TRAILER)?;
         let (_, directory) = decode_trailer(&stored[start..], stored.len() as u64).ok()?;
         let offsets = decode_directory(&stored[directory as usize..start], directory).ok()?;

@@ -64,7 +64,8 @@ impl Oracle {
             Area::Index => {
                 let id: SegmentId = key.name().parse().map_err(|_| bad())?;
                 let segment = self.library.segment(id, stored).ok_or_else(bad)?;
-                if !late && let Some(p) = segment.packs.iter().find(|p| !self.ever.contains(&p.id)) {
+                if !late && let Some(p) = segment.packs.iter().find(|p| !self.ever.contains(&p.id))
+                {
                     return Err(format!("{key} names pack {:.8} that never was", p.id));
                 }
                 self.segments.insert(id, segment);
@@ -246,7 +247,10 @@ impl Oracle {
         let mut deltas = Vec::new();
         for segment in self.segments.values() {
             for row in &segment.rows {
-                if !self.packs.contains_key(&segment.packs[row.pack as usize].id) {
+                if !self
+                    .packs
+                    .contains_key(&segment.packs[row.pack as usize].id)
+                {
                     continue;
                 }
                 if row.bases.is_empty() {
@@ -316,9 +320,8 @@ impl Oracle {
     }
 
     fn rows(&self) -> impl Iterator<Item = &crate::format::segment::SegmentRow> {
-        let standing = |s: &&Arc<Segment>, pack: u32| {
-            self.packs.contains_key(&s.packs[pack as usize].id)
-        };
+        let standing =
+            |s: &&Arc<Segment>, pack: u32| self.packs.contains_key(&s.packs[pack as usize].id);
         self.segments
             .values()
             .flat_map(move |s| s.rows.iter().filter(move |r| standing(&s, r.pack)))

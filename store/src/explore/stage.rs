@@ -220,7 +220,8 @@ impl Stage {
                 self.die(state, me);
             }
             let free: Vec<usize> = state.free().into_iter().filter(|a| *a != me).collect();
-            let repeated = key.is_some_and(|k| state.unknown.iter().any(|u| u.0 == me && u.1 == *k));
+            let repeated =
+                key.is_some_and(|k| state.unknown.iter().any(|u| u.0 == me && u.1 == *k));
             let mut step = Step {
                 actor: me,
                 operation,

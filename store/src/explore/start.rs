@@ -174,7 +174,8 @@ impl Past {
             single_chunks(single);
             let session = Session::open(repository, SessionKind::Writer).unwrap();
             let view = session.view().unwrap();
-            let writer = Writer::new(&session, view).with_pack_size(if single { 1 } else { 1 << 20 });
+            let writer =
+                Writer::new(&session, view).with_pack_size(if single { 1 } else { 1 << 20 });
             for (letter, bases) in chunks {
                 let id = |c: char| repository.keys().chunk_id(&content(c));
                 let bases: Vec<ChunkId> = bases.chars().map(id).collect();
@@ -231,7 +232,9 @@ impl Past {
                 made: crate::clock::Timestamp::default(),
             };
             let key = uuid_key(Area::Gc, list.name);
-            repository.put_object(&key, Kind::List, &list.encode()).unwrap();
+            repository
+                .put_object(&key, Kind::List, &list.encode())
+                .unwrap();
             for pack in packs.iter().take(swept) {
                 memory.remove(&crate::pack::pack_key(pack).unwrap());
             }
@@ -275,7 +278,9 @@ fn load(oracle: &mut Oracle, memory: &Memory) {
     };
     for area in areas {
         let mut names = Vec::new();
-        memory.list(area, &mut |listed| names.push(listed.name)).unwrap();
+        memory
+            .list(area, &mut |listed| names.push(listed.name))
+            .unwrap();
         if area == Area::Index {
             oracle.allow_gone(&names, memory);
         }

@@ -70,7 +70,10 @@ pub(super) fn circle() -> Start {
 /// As before; the plain ones are condemned.
 pub(super) fn broken_circle() -> Start {
     let past = Past::new("broken circle").chunks(&[('A', ""), ('B', "A")], true);
-    past.snapshot("c").early().list("A", 0).done("broken circle")
+    past.snapshot("c")
+        .early()
+        .list("A", 0)
+        .done("broken circle")
 }
 
 /// All starts of the exhaustive part.
@@ -161,7 +164,10 @@ fn explore_all(scenes: Vec<(Scene, Bound)>) {
         }
     });
     let (schedules, steps) = *total.lock().unwrap();
-    println!("{schedules} schedules, {steps} steps in {:?}", begun.elapsed());
+    println!(
+        "{schedules} schedules, {steps} steps in {:?}",
+        begun.elapsed()
+    );
     let failures = failures.into_inner().unwrap();
     for failure in failures.iter().take(12) {
         println!("{failure}\n");
@@ -176,8 +182,25 @@ fn one_decision_everywhere() {
         faults: true,
         deep: 1,
     };
-    let scenes = starts().iter().flat_map(scenes).map(|s| (s, bound)).collect();
+    let scenes = starts()
+        .iter()
+        .flat_map(scenes)
+        .map(|s| (s, bound))
+        .collect();
     explore_all(scenes);
 }
 
 const _: Duration = Duration::ZERO;
+
+#[test]
+fn two_decisions() {
+    let only = std::env::var("HUCHA_START").unwrap_or("forgotten".into());
+    let bound = Bound {
+        decisions: 2,
+        faults: true,
+        deep: 16,
+    };
+    let starts = starts();
+    let starts = starts.iter().filter(|s| s.name == only);
+    explore_all(starts.flat_map(scenes).map(|s| (s, bound)).collect());
+}
