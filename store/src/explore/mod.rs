@@ -8,6 +8,7 @@ mod cast;
 mod judge;
 mod library;
 mod oracle;
+mod power;
 mod search;
 mod stage;
 mod start;

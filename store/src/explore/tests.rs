@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::cast::{Role, Scene, Troupe};
 use super::search::{Bound, explore, show};
 use super::start::{Past, Start, thorough};
-use crate::gc::Fence;
+use crate::gc::{Fence, GcOptions, MaxUnused};
 
 /// Whether everything is to be run.
 pub(super) fn is_full() -> bool {
@@ -76,6 +76,17 @@ pub(super) fn broken_circle() -> Start {
         .done("broken circle")
 }
 
+/// A delta stays in a pack with a chunk that lives; its base was collected, its plain copy too.
+pub(super) fn stranded() -> Start {
+    let past = Past::new("stranded").chunks(&[('A', "")], true);
+    let past = past.chunks(&[('B', "A"), ('c', "")], false);
+    let lazy = GcOptions {
+        max_unused: MaxUnused::Unlimited,
+        ..thorough(Fence::Now)
+    };
+    past.snapshot("c").early().gc(lazy).merge().done("stranded")
+}
+
 /// All starts of the exhaustive part.
 pub(super) fn starts() -> Vec<Start> {
     vec![
@@ -87,6 +98,7 @@ pub(super) fn starts() -> Vec<Start> {
         retired(),
         circle(),
         broken_circle(),
+        stranded(),
     ]
 }
 
