@@ -284,6 +284,10 @@ mod tests {
         assert!(!forget(&repository, first.manifest.name).unwrap());
         let again = undelete(&repository, &first.manifest).unwrap();
         assert_eq!(again.origin, Some(first.manifest.name));
+        assert!(
+            undelete(&repository, &first.manifest).is_err(),
+            "it is there already"
+        );
         assert!(forget(&repository, again.name).unwrap());
         let report = gc(&repository, &GcOptions::default(), &Silent::default()).unwrap();
         assert!(report.bytes_freed > 4_000_000, "{report:?}");
