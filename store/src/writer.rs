@@ -112,6 +112,7 @@ impl<'r> Writer<'r> {
     }
 
     /// Closes packs at another size than the repository's bytes ask for.
+    #[cfg(test)]
     pub fn with_pack_size(mut self, bytes: u64) -> Writer<'r> {
         self.target = bytes;
         self
@@ -233,11 +234,16 @@ impl<'r> Writer<'r> {
     /// Puts a pack. When the answer is lost it gets another name: the first put may land at any
     /// later time, and must not bring back a pack that gc has deleted and whose rows are dropped.
     fn put_pack(&self, pack: &mut FinishedPack) -> Result<(), AccessError> {
+        self.new_stored
+            .fetch_add(pack.body.len(), Ordering::Relaxed);
+        if self.dry {
+            return Ok(());
+        }
         let mut tries = 1;
-        while !self.dry {
+        loop {
             let key = pack_key(&pack.id)?;
             match self.repository.backend().put(&key, &pack.body) {
-                Ok(Put::Created) => break,
+                Ok(Put::Created) => return Ok(()),
                 Ok(Put::Exists) => return Err(AccessError::NotFresh(key.to_string())),
                 Err(e) if tries < PUT_TRIES && (e.retry || e.trouble == Trouble::Unknown) => {
                     tries += 1;
@@ -253,9 +259,6 @@ impl<'r> Writer<'r> {
                 Err(e) => return Err(e.into()),
             }
         }
-        self.new_stored
-            .fetch_add(pack.body.len(), Ordering::Relaxed);
-        Ok(())
     }
 
     /// Puts an object under a name of its own. When the answer is lost it is put again: then the

@@ -121,7 +121,7 @@ fn role(dice: &mut Dice, start: &Start) -> Role {
 fn play(troupe: &Troupe, starts: &[Start], seed: u64) -> Result<usize, String> {
     let (scene, chance) = of_seed(starts, seed);
     let outcome = troupe.play(&scene, Box::new(chance));
-    judge(&outcome, seed % 4 == 0)
+    judge(&outcome, seed.is_multiple_of(4))
         .map(|()| outcome.ended.trace.len())
         .map_err(|why| {
             format!(
