@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hucha_store::clock::Timestamp;
-use hucha_store::source::{ContentError, Contents, Piece, Sink, Source, SourceError};
+use hucha_store::source::{ContentError, Contents, Piece, Profile, Sink, Source, SourceError};
 
 use crate::stream::{StreamError, StreamFile, read_some};
 
@@ -91,6 +91,10 @@ impl Command {
 impl Source for Command {
     fn paths(&self) -> Vec<Vec<u8>> {
         vec![self.file.name.clone()]
+    }
+
+    fn profile(&self) -> Profile {
+        Profile::DUMP
     }
 
     fn push(&mut self, sink: &mut dyn Sink) -> Result<(), SourceError> {

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 
 use hucha_store::clock::Timestamp;
 use hucha_store::entry::{Content, Entry, Kind, Meta, is_sound_path};
-use hucha_store::source::{ContentError, Contents, Piece, Sink, Source, SourceError};
+use hucha_store::source::{ContentError, Contents, Piece, Profile, Sink, Source, SourceError};
 
 /// A name under which no stream can be stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +43,10 @@ impl Stream {
 impl Source for Stream {
     fn paths(&self) -> Vec<Vec<u8>> {
         vec![self.file.name.clone()]
+    }
+
+    fn profile(&self) -> Profile {
+        Profile::DUMP
     }
 
     fn push(&mut self, sink: &mut dyn Sink) -> Result<(), SourceError> {

@@ -1,4 +1,4 @@
-//! Encodings of single chunks: raw, zstd, zstd against bases (design.md §4).
+//! Encodings of single chunks: raw, zstd, zstd against bases.
 //!
 //! Chooses between them by size only; which bases are tried is the caller's matter.
 

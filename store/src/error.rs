@@ -35,7 +35,10 @@ pub enum AccessError {
         why: String,
     },
     /// No place of a chunk that is needed could be read.
-    #[error("chunk {chunk:.8} is missing or damaged{}", .why.as_ref().map(|w| format!(": {w}")).unwrap_or_default())]
+    #[error(
+        "chunk {chunk:.8} is missing or damaged{}",
+        .why.as_ref().map(|w| format!(": {w}")).unwrap_or_default()
+    )]
     LostChunk {
         /// The chunk.
         chunk: ChunkId,

@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod browse;
+pub mod check;
 pub mod clock;
 mod codec;
 pub mod crypto;
@@ -22,12 +23,14 @@ mod pack;
 mod reader;
 mod record;
 pub mod repository;
+pub mod restore;
 pub mod retention;
 mod sealed;
 mod session;
 pub mod snapshot;
 pub mod snapshots;
 pub mod source;
+pub mod stats;
 pub mod target;
 #[cfg(test)]
 mod testing;

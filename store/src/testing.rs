@@ -22,16 +22,6 @@ pub(crate) struct MapSource {
     pub opened: u64,
 }
 
-impl MapSource {
-    pub fn of(files: &[(&str, &[u8])]) -> MapSource {
-        let file = |(path, bytes): &(&str, &[u8])| (path.as_bytes().to_vec(), bytes.to_vec());
-        MapSource {
-            files: files.iter().map(file).collect(),
-            opened: 0,
-        }
-    }
-}
-
 struct Bytes<'a>(&'a [u8]);
 
 impl Contents for Bytes<'_> {
@@ -284,6 +274,10 @@ mod tests {
         assert!(!forget(&repository, first.manifest.name).unwrap());
         let again = undelete(&repository, &first.manifest).unwrap();
         assert_eq!(again.origin, Some(first.manifest.name));
+        assert!(
+            undelete(&repository, &first.manifest).is_err(),
+            "it is there already"
+        );
         assert!(forget(&repository, again.name).unwrap());
         let report = gc(&repository, &GcOptions::default(), &Silent::default()).unwrap();
         assert!(report.bytes_freed > 4_000_000, "{report:?}");

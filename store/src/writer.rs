@@ -111,8 +111,8 @@ impl<'r> Writer<'r> {
         }
     }
 
-    /// Closes packs at another size than the repository's bytes ask for.
     #[cfg(test)]
+    /// Closes packs at another size than the repository's bytes ask for.
     pub fn with_pack_size(mut self, bytes: u64) -> Writer<'r> {
         self.target = bytes;
         self
@@ -163,7 +163,7 @@ impl<'r> Writer<'r> {
             writer: self,
             world,
             small: RecordBuilder::default(),
-            large: RecordBuilder::default(),
+            large: Vec::new(),
         }
     }
 
@@ -234,19 +234,15 @@ impl<'r> Writer<'r> {
     /// Puts a pack. When the answer is lost it gets another name: the first put may land at any
     /// later time, and must not bring back a pack that gc has deleted and whose rows are dropped.
     fn put_pack(&self, pack: &mut FinishedPack) -> Result<(), AccessError> {
-        self.new_stored
-            .fetch_add(pack.body.len(), Ordering::Relaxed);
-        if self.dry {
-            return Ok(());
-        }
-        let mut tries = 1;
-        loop {
+        for tries in 1.. {
+            if self.dry {
+                break;
+            }
             let key = pack_key(&pack.id)?;
             match self.repository.backend().put(&key, &pack.body) {
-                Ok(Put::Created) => return Ok(()),
+                Ok(Put::Created) => break,
                 Ok(Put::Exists) => return Err(AccessError::NotFresh(key.to_string())),
                 Err(e) if tries < PUT_TRIES && (e.retry || e.trouble == Trouble::Unknown) => {
-                    tries += 1;
                     #[cfg(test)]
                     if crate::holes::is_open(crate::holes::Hole::SameName) {
                         return match put_fresh(self.repository, &key, &pack.body) {
@@ -259,6 +255,9 @@ impl<'r> Writer<'r> {
                 Err(e) => return Err(e.into()),
             }
         }
+        self.new_stored
+            .fetch_add(pack.body.len(), Ordering::Relaxed);
+        Ok(())
     }
 
     /// Puts an object under a name of its own. When the answer is lost it is put again: then the
@@ -291,7 +290,7 @@ impl<'r> Writer<'r> {
             let (id, body) = seal_segment(self.repository, &part, self.session)?;
             self.put_fresh(&named_key(Area::Index, id), &body)?;
             let ids: Vec<ChunkId> = part.rows.iter().map(|r| r.id).collect();
-            self.repository.index().apply(&[(id, part)])?;
+            self.repository.index().apply_own(id, part)?;
             packs.into_iter().for_each(|p| self.view.add_own(p));
             if let Ok(mut own) = self.own.lock() {
                 ids.iter().for_each(|id| {
@@ -375,8 +374,12 @@ pub(crate) struct Lane<'w, 'r> {
     writer: &'w Writer<'r>,
     world: World,
     small: RecordBuilder,
-    large: RecordBuilder,
+    large: Vec<RecordBuilder>,
 }
+
+/// Records that a lane fills at once, so that a chunk finds one with room: full records carry the
+/// cost of their seal best.
+const OPEN_RECORDS: usize = 4;
 
 impl Lane<'_, '_> {
     /// Stores a chunk unless it may be reused, as a delta against `bases` when that is clearly
@@ -420,10 +423,22 @@ impl Lane<'_, '_> {
 
     /// Adds a chunk that is encoded already.
     pub fn push(&mut self, chunk: EncodedChunk) -> Result<(), AccessError> {
-        if !self.large.fits(chunk.row.plain as usize) {
-            seal(self.writer, self.world, &mut self.large)?;
+        let plain = chunk.row.plain as usize;
+        let roomy = self.large.iter_mut().filter(|record| record.fits(plain));
+        if let Some(record) = roomy.max_by_key(|record| record.plain()) {
+            record.push(chunk);
+            return Ok(());
         }
-        self.large.push(chunk);
+        if self.large.len() >= OPEN_RECORDS
+            && let Some(fullest) = self.large.iter_mut().max_by_key(|record| record.plain())
+        {
+            seal(self.writer, self.world, fullest)?;
+            fullest.push(chunk);
+            return Ok(());
+        }
+        let mut record = RecordBuilder::default();
+        record.push(chunk);
+        self.large.push(record);
         Ok(())
     }
 
@@ -470,7 +485,10 @@ impl Lane<'_, '_> {
     /// Seals what waits in this lane.
     pub fn flush(&mut self) -> Result<(), AccessError> {
         seal(self.writer, self.world, &mut self.small)?;
-        seal(self.writer, self.world, &mut self.large)
+        for mut record in std::mem::take(&mut self.large) {
+            seal(self.writer, self.world, &mut record)?;
+        }
+        Ok(())
     }
 }
 
@@ -493,4 +511,104 @@ fn seal(writer: &Writer<'_>, world: World, builder: &mut RecordBuilder) -> Resul
             .unwrap_or_default()
     })?;
     writer.append(world, &stored, &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::Encryption;
+    use crate::format::objects::SessionKind;
+    use crate::index::handle::Segments;
+    use crate::testing::{new_repository, noise};
+    use hucha_chunker::{Cutter, GearTable, Profile};
+    use std::sync::Arc;
+
+    /// Bytes that a repository holds in packs of content and segments beside the encoded chunks,
+    /// for each chunk.
+    fn overhead(backend: &crate::backend::Memory, segments: &Segments<'_>) -> (f64, u64) {
+        let mut stored = 0u64;
+        let mut rows = 0u64;
+        for (id, size) in segments.list().unwrap() {
+            stored += size;
+            let segment = segments.get(&id).unwrap().unwrap();
+            rows += segment.rows.len() as u64;
+            assert!(segment.packs.iter().all(|p| !p.tree));
+        }
+        use crate::backend::Backend;
+        let mut packs = 0;
+        backend.list(Area::Packs, &mut |l| packs += l.size).unwrap();
+        ((stored + packs) as f64 / rows as f64, rows)
+    }
+
+    /// Stores chunks under one session; answers all ids, and the encoded bytes of new chunks.
+    fn store_all(
+        repository: &Repository,
+        data: &[u8],
+        bases: Option<&[ChunkId]>,
+    ) -> (Vec<ChunkId>, u64) {
+        let session = Session::open(repository, SessionKind::Writer).unwrap();
+        let writer = Writer::new(&session, session.view().unwrap());
+        let table = Arc::new(GearTable::derive(repository.keys().gear_key()));
+        let cutter = Cutter::new(table, Profile::DUMP);
+        let mut lane = writer.lane(World::Content);
+        let (mut ids, mut new) = (Vec::new(), Vec::new());
+        for (i, chunk) in cutter.chunks(data).enumerate() {
+            let base = bases.and_then(|b| b.get(i)).map(std::slice::from_ref);
+            let outcome = lane.store(chunk, base.unwrap_or(&[])).unwrap();
+            ids.push(outcome.id);
+            new.extend(outcome.new.then_some(outcome.id));
+        }
+        lane.flush().unwrap();
+        writer.finish().unwrap();
+        session.give_up();
+        let mut payload = 0;
+        let reader = Reader::new(repository);
+        let segments = repository.segments();
+        for id in &new {
+            let found = repository.index().find(&segments, id).unwrap().unwrap();
+            let place = found.places[0];
+            let pack = repository
+                .index()
+                .pack(&segments, place.pack)
+                .unwrap()
+                .unwrap();
+            let record = reader
+                .record(World::Content, pack.id, place.offset, place.stored)
+                .unwrap();
+            payload += u64::from(record.rows[usize::from(place.slot)].stored);
+        }
+        (ids, payload)
+    }
+
+    #[test]
+    fn bytes_beside_payload_stay_within_the_budget() {
+        // Cut points follow from random keys: the same ones in every run.
+        crate::crypto::seeded::seed(b"budget");
+        let (memory, repository) = new_repository(Encryption::XChaCha20Poly1305, 0);
+        let mut data = noise(48 << 20, "plain");
+        let (ids, payload) = store_all(&repository, &data, None);
+        let segments = repository.segments();
+        let (bytes, rows) = overhead(&memory, &segments);
+        let plain = bytes - payload as f64 / rows as f64;
+        assert!(rows > 500 && rows == ids.len() as u64, "{rows}");
+        println!("plain: {plain:.1} bytes beside payload a chunk, {rows} chunks");
+        assert!(plain <= 96.0, "{plain} bytes beside each plain chunk");
+        // One byte of every chunk changes, away from where it was cut.
+        let before = (bytes * rows as f64) as u64;
+        for at in (30_000..data.len()).step_by(40_000) {
+            data[at] ^= 1;
+        }
+        let (again, payload) = store_all(&repository, &data, Some(&ids));
+        let (bytes, rows_now) = overhead(&memory, &segments);
+        let new = rows_now - rows;
+        let added = (bytes * rows_now as f64) as u64 - before;
+        let delta = (added - payload) as f64 / new as f64;
+        println!(
+            "delta: {delta:.1} bytes beside payload a chunk, {new} of {} chunks",
+            again.len()
+        );
+        assert!(new * 10 > rows * 9, "{new}");
+        assert!(payload / new < 1000, "{payload}: these are deltas");
+        assert!(delta <= 160.0, "{delta} bytes beside each delta");
+    }
 }

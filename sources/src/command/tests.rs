@@ -1,3 +1,5 @@
+//! Commands: output, exit codes, signals, and what is left of a run that was stopped.
+
 use std::ffi::{OsStr, OsString};
 
 use hucha_store::clock::Timestamp;

@@ -18,7 +18,7 @@ pub(crate) struct PasswordCost {
     pub lanes: u32,
 }
 
-/// Least memory that a repository may ask for in KiB (design.md §5: at least 64 MiB).
+/// Least memory that a repository may ask for in KiB (64 MiB, the second choice of RFC 9106).
 const MIN_MEMORY: u32 = 64 * 1024;
 /// Most memory that a repository may ask for in KiB: a forged config must not exhaust the machine.
 const MAX_MEMORY: u32 = 4 * 1024 * 1024;

@@ -215,7 +215,7 @@ impl Part {
             },
             Role::Undelete(n) => match undelete(&repository, &self.snapshots[n]) {
                 Ok(manifest) => End::Done(manifest.name.to_string()),
-                Err(UndeleteError::Gone) => End::Done("gone".into()),
+                Err(e @ (UndeleteError::Gone | UndeleteError::Exists)) => End::Done(e.to_string()),
                 Err(UndeleteError::Access(e)) => failed(&e),
             },
         }

@@ -17,7 +17,7 @@ pub(super) struct Bound {
     /// Whether faults may follow the first decision; else only switches.
     pub faults: bool,
     /// One schedule in so many is looked at to the end.
-    pub deep: u64,
+    pub deep: usize,
 }
 
 /// What a search saw.
@@ -62,7 +62,7 @@ pub(super) fn explore(troupe: &Troupe, scene: &Scene, bound: Bound) -> Found {
         let outcome = troupe.play(scene, Plan::of(&schedule));
         found.schedules += 1;
         found.steps += outcome.ended.trace.len() as u64;
-        let deep = schedule.len() < 2 || found.schedules.is_multiple_of(bound.deep);
+        let deep = schedule.len() < 2 || (found.schedules as usize).is_multiple_of(bound.deep);
         if let Err(why) = judge(&outcome, deep) {
             found.violation = Some((schedule, why));
             return found;

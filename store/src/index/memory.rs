@@ -16,7 +16,7 @@ use crate::format::segment::{Segment, SegmentRow};
 use crate::id::{BaseRef, ChunkId, PackId, SegmentId};
 
 /// An index in memory. A clone is independent of its original.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MemoryIndex(RwLock<Arc<State>>);
 
 #[derive(Debug, Clone, Default)]
@@ -34,9 +34,28 @@ struct Chunk {
     places: Vec<Place>,
 }
 
+/// A generation that no other index, in this process or another, has ever had: what somebody kept
+/// under the numbers of one must never be taken for those of another.
+fn fresh_generation() -> u64 {
+    u64::from_le_bytes(crate::crypto::random())
+}
+
+impl Default for MemoryIndex {
+    fn default() -> Self {
+        let state = State {
+            generation: fresh_generation(),
+            ..State::default()
+        };
+        MemoryIndex(RwLock::new(Arc::new(state)))
+    }
+}
+
 impl Clone for MemoryIndex {
+    /// Rows and numbers are shared until one changes; the clone has a generation of its own.
     fn clone(&self) -> Self {
-        MemoryIndex(RwLock::new(self.state()))
+        let mut state = State::clone(&self.state());
+        state.generation = fresh_generation();
+        MemoryIndex(RwLock::new(Arc::new(state)))
     }
 }
 
@@ -193,7 +212,7 @@ impl Index for MemoryIndex {
     fn clear(&self) -> Result<(), IndexError> {
         self.change(|state| {
             *state = State {
-                generation: state.generation.wrapping_add(1),
+                generation: fresh_generation(),
                 ..State::default()
             };
         });

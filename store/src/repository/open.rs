@@ -59,7 +59,10 @@ pub enum OpenError {
     #[error("the repository is encrypted and no password was given")]
     NoKey,
     /// Made by a newer program.
-    #[error("the repository has format {0}; this program reads format {ours}", ours = crate::format::MAJOR)]
+    #[error(
+        "the repository has format {0}; this program reads format {ours}",
+        ours = crate::format::MAJOR
+    )]
     Version(u8),
     /// Anything else.
     #[error(transparent)]

@@ -1,5 +1,5 @@
-//! Taking a snapshot: from a source to a committed manifest (gc-protocol.md, "Writer";
-//! design.md §7).
+//! Taking a snapshot: from a source to a committed manifest (gc-protocol.md,
+//! "Writer").
 //!
 //! This file is the order of steps; [`intake`] reads and cuts, [`assemble`] builds the tree,
 //! [`pool`] runs them on threads, [`republish`] is a fenced writer's second run.
@@ -69,7 +69,8 @@ pub enum SnapshotError {
     Source(String),
     /// A collector took this run for dead while it was reading something that cannot be read again.
     #[error(
-        "another machine's gc took this run for dead, and its input cannot be read again: no snapshot was made; start it again"
+        "another machine's gc took this run for dead, and its input cannot be read again: \
+         no snapshot was made; start it again"
     )]
     Fenced,
     /// The repository failed.
@@ -178,6 +179,12 @@ fn take(
     };
     let table = Arc::new(GearTable::derive(repository.keys().gear_key()));
     let cutter = Cutter::new(table, source.profile());
+    if let Some(parent) = &parent {
+        monitor.event(Event::Expect {
+            bytes: parent.bytes,
+            entries: parent.entries,
+        });
+    }
     monitor.event(Event::Phase("reading"));
     let taken = pool::run(
         writer,

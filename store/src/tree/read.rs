@@ -31,6 +31,11 @@ impl<'a, 'r> Tree<'a, 'r> {
         }
     }
 
+    /// What reads the pages.
+    pub fn reader(&self) -> &'a Reader<'r> {
+        self.reader
+    }
+
     /// Pages that were read so far.
     pub fn pages_read(&self) -> u64 {
         self.pages_read.load(Atomic::Relaxed)

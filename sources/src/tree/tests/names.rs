@@ -1,3 +1,5 @@
+//! Names of users and groups.
+
 use std::ffi::CString;
 
 use super::super::names::Names;

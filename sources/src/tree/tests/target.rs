@@ -1,3 +1,5 @@
+//! Restoring into folders: what is written, and that nothing outside is touched.
+
 use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 

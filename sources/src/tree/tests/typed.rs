@@ -1,3 +1,5 @@
+//! Paths as people type them.
+
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::super::TreeError;

@@ -1,3 +1,5 @@
+//! Walking folders: order, kinds, holes, excludes, what cannot be read.
+
 use std::ffi::OsStr;
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};

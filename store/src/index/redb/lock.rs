@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use ::redb::backends::FileBackend;
 use ::redb::{BackendError, StorageBackend};
 
-/// redb's "writer byte" (its docs/design.md, "Lock bytes").
+/// redb's "writer byte" (its design page, "Lock bytes").
 const WRITER_BYTE: u64 = 1 << 62;
 /// How long to sleep between two tries.
 pub(super) const RETRY: Duration = Duration::from_millis(5);
