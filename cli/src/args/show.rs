@@ -1,0 +1,83 @@
+//! Options of the commands that only look.
+
+use std::ffi::OsString;
+
+use clap::Args;
+
+/// Filters of snapshots.
+#[derive(Debug, Args, Default, Clone)]
+pub struct FilterArgs {
+    /// Only snapshots of this host; several times: any of them
+    #[arg(long = "host", value_name = "NAME")]
+    pub hosts: Vec<String>,
+    /// Only snapshots with all of these tags (`a,b`); several times: any of the sets
+    #[arg(long = "tag", value_name = "TAGS")]
+    pub tags: Vec<String>,
+    /// Only snapshots of this path; several times: all of them
+    #[arg(long = "path", value_name = "PATH")]
+    pub paths: Vec<OsString>,
+}
+
+/// `snapshots`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hucha snapshots
+  hucha snapshots --host till --tag nightly
+  hucha snapshots --forgotten
+  hucha snapshots --json")]
+pub struct SnapshotsArgs {
+    /// Which snapshots
+    #[command(flatten)]
+    pub filter: FilterArgs,
+    /// Show the forgotten snapshots that gc has not removed yet
+    #[arg(long)]
+    pub forgotten: bool,
+}
+
+/// `ls`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hucha ls latest
+  hucha ls -l latest:srv/shop
+  hucha ls --recursive 2026-11-20:srv
+
+Control characters and invalid bytes of names are shown as \\n, \\x1b, \\xff, and `\\` as `\\\\`.")]
+pub struct LsArgs {
+    /// Id, `latest`, `latest~2`, a date or time; then `:PATH` for a part of it
+    #[arg(value_name = "SNAPSHOT[:PATH]")]
+    pub snapshot: OsString,
+    /// Which snapshots `latest` and dates choose from
+    #[command(flatten)]
+    pub filter: FilterArgs,
+    /// Show type, mode, owner, size and time
+    #[arg(short, long)]
+    pub long: bool,
+    /// Show everything below, not only what the folder holds itself
+    #[arg(long)]
+    pub recursive: bool,
+}
+
+/// `cat`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hucha cat latest:srv/shop/config.toml
+  hucha cat latest:shop.sql | psql shop_copy")]
+pub struct CatArgs {
+    /// Id, `latest`, `latest~2`, a date or time; then `:` and the file's path
+    #[arg(value_name = "SNAPSHOT:PATH")]
+    pub snapshot: OsString,
+    /// Which snapshots `latest` and dates choose from
+    #[command(flatten)]
+    pub filter: FilterArgs,
+}
+
+/// `stats`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hucha stats
+  hucha stats --json")]
+pub struct StatsArgs {}

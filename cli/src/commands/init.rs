@@ -1,0 +1,98 @@
+//! `init`.
+
+use hucha_store::crypto::Encryption;
+use hucha_store::repository::{Credential, InitOptions, OpenError, Repository};
+
+use super::Run;
+use crate::args::{EncryptionArg, InitArgs};
+use crate::errors::{Code, Failure, Outcome};
+use crate::open::{Place, look, make};
+use crate::secrets::{Asked, credential, make_key_file};
+use crate::settings::Settings;
+
+/// The core's word for what was typed.
+pub fn encryption(typed: EncryptionArg) -> Encryption {
+    match typed {
+        EncryptionArg::ChaCha20Poly1305 => Encryption::XChaCha20Poly1305,
+        EncryptionArg::None => Encryption::None,
+    }
+}
+
+/// What will open a repository that is made now.
+pub fn new_credential(settings: &Settings, typed: EncryptionArg) -> Result<Credential, Failure> {
+    match typed {
+        EncryptionArg::None => Ok(Credential::None),
+        EncryptionArg::ChaCha20Poly1305 => credential(
+            settings.secret.as_ref(),
+            Asked::Twice,
+            "Password of the new repository",
+        ),
+    }
+}
+
+/// Makes a repository.
+pub fn init(run: &mut Run, args: &InitArgs) -> Outcome {
+    if args.encryption == EncryptionArg::None && args.new_key_file.is_some() {
+        return Err(Failure::usage(
+            "without encryption there is nothing to make a key file for",
+        ));
+    }
+    if let Place::Taken(backend) = look(&run.settings)? {
+        return Err(OpenError::AlreadyExists(backend.location()).into());
+    }
+    let path = run.settings.repository()?;
+    if run.settings.dry_run {
+        run.out
+            .summary(&format!("would make a repository at {}", path.display()))?;
+        return Ok(Code::Done);
+    }
+    let credential = match &args.new_key_file {
+        Some(file) => make_key_file(file)?,
+        None => new_credential(&run.settings, args.encryption)?,
+    };
+    let options = InitOptions {
+        encryption: encryption(args.encryption),
+        label: args.label.clone(),
+    };
+    let made = make(&run.settings, &credential, &options);
+    let Ok(Ok(backend)) = made else {
+        if let Some(file) = &args.new_key_file {
+            // It opens nothing.
+            let _ = std::fs::remove_file(file);
+        }
+        return match made? {
+            Ok(_) => Ok(Code::Done),
+            Err(backend) => Err(OpenError::AlreadyExists(backend.location()).into()),
+        };
+    };
+    let id = Repository::id_of(&*backend)?
+        .map(|id| id.to_string())
+        .unwrap_or_default();
+    tell(run, args, &id, &backend.location())
+}
+
+fn tell(run: &mut Run, args: &InitArgs, id: &str, location: &str) -> Outcome {
+    if run.out.json {
+        let encryption = match args.encryption {
+            EncryptionArg::None => "none",
+            EncryptionArg::ChaCha20Poly1305 => "chacha20-poly1305",
+        };
+        run.out.object(&serde_json::json!({
+            "id": id, "location": location, "encryption": encryption,
+        }))?;
+        return Ok(Code::Done);
+    }
+    let short = id.get(..8).unwrap_or(id);
+    run.out
+        .summary(&format!("made repository {short} at {location}"))?;
+    if let Some(file) = &args.new_key_file {
+        run.out.remark(&format!(
+            "its key is in {}: keep a copy elsewhere",
+            file.display()
+        ));
+    } else if args.encryption != EncryptionArg::None {
+        run.out
+            .remark("keep the password safe: without it nobody can read the repository again");
+    }
+    Ok(Code::Done)
+}

@@ -1,0 +1,171 @@
+//! One file a command: plan what to do, call the core, hand the result to [`crate::render`].
+
+mod browse;
+mod forget;
+mod init;
+mod key;
+mod manage;
+mod restore;
+mod snapshot;
+mod snapshots;
+
+use hucha_store::clock::Clock;
+use hucha_store::format::objects::Manifest;
+use hucha_store::repository::Repository;
+use hucha_store::snapshots::{Filter, SnapshotList, select};
+use jiff::tz::TimeZone;
+
+use crate::args::{Cli, Command, FilterArgs};
+use crate::errors::{Code, Failure, Outcome};
+use crate::names::Name;
+use crate::outside::SystemClock;
+use crate::render::{Output, notice};
+use crate::settings::Settings;
+
+/// What every command is handed.
+pub struct Run {
+    settings: Settings,
+    zone: TimeZone,
+    out: Output,
+}
+
+/// Carries out what was typed.
+pub fn run(cli: Cli) -> Outcome {
+    let settings = Settings::new(&cli.global, &|name| std::env::var_os(name))?;
+    let out = Output::new(&settings);
+    let zone = TimeZone::system();
+    let mut run = Run {
+        settings,
+        zone,
+        out,
+    };
+    let code = dispatch(&mut run, cli.command)?;
+    run.out.flush()?;
+    Ok(code)
+}
+
+fn dispatch(run: &mut Run, command: Command) -> Outcome {
+    match command {
+        Command::Init(args) => init::init(run, &args),
+        Command::Snapshot(args) => snapshot::snapshot(run, &args),
+        Command::Restore(args) => restore::restore(run, &args),
+        Command::Snapshots(args) => snapshots::snapshots(run, &args),
+        Command::Ls(args) => browse::ls(run, &args),
+        Command::Cat(args) => browse::cat(run, &args),
+        Command::Stats(_) => manage::stats(run),
+        Command::Forget(args) => forget::forget(run, &args),
+        Command::Undelete(args) => forget::undelete(run, &args),
+        Command::Gc(args) => manage::gc(run, &args),
+        Command::Check(args) => manage::check(run, &args),
+        Command::Key(args) => key::key(run, &args.command),
+        Command::Version => version(run),
+    }
+}
+
+fn version(run: &mut Run) -> Outcome {
+    let version = env!("CARGO_PKG_VERSION");
+    if run.out.json {
+        let format = format!("{}", hucha_store::format::MAJOR);
+        run.out
+            .object(&serde_json::json!({ "version": version, "format": format }))?;
+    } else {
+        run.out.line(&format!("hucha {version}"))?;
+    }
+    Ok(Code::Done)
+}
+
+/// Which snapshots filters let pass. A path may be typed relative to the working folder, or as it
+/// stands in the list (streams have names, not paths).
+struct Chosen {
+    filter: Filter,
+    paths: Vec<[Vec<u8>; 2]>,
+}
+
+impl Chosen {
+    fn new(args: &FilterArgs) -> Chosen {
+        let split = |set: &String| commas(std::slice::from_ref(set));
+        let both = |path: &std::ffi::OsString| {
+            let absolute = std::path::absolute(path).unwrap_or_else(|_| path.into());
+            let absolute: std::path::PathBuf = absolute.components().collect();
+            [
+                path.as_encoded_bytes().to_vec(),
+                absolute.into_os_string().into_encoded_bytes(),
+            ]
+        };
+        Chosen {
+            filter: Filter {
+                hosts: args.hosts.clone(),
+                tags: args.tags.iter().map(split).collect(),
+                paths: Vec::new(),
+            },
+            paths: args.paths.iter().map(both).collect(),
+        }
+    }
+
+    fn matches(&self, manifest: &Manifest) -> bool {
+        let has = |either: &[Vec<u8>; 2]| manifest.paths.iter().any(|p| either.contains(p));
+        self.filter.matches(manifest) && self.paths.iter().all(has)
+    }
+
+    /// Leaves only what passes.
+    fn keep(&self, manifests: &mut Vec<Manifest>) {
+        manifests.retain(|m| self.matches(m));
+    }
+}
+
+/// Tags as typed: several of them may stand in one word with commas between.
+fn commas(typed: &[String]) -> Vec<String> {
+    let parts = typed.iter().flat_map(|word| word.split(','));
+    parts
+        .map(str::trim)
+        .filter(|tag| !tag.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// All snapshots; those that cannot be read are told of.
+fn list(repository: &Repository) -> Result<SnapshotList, Failure> {
+    let list = SnapshotList::read(repository)?;
+    for (name, why) in &list.unreadable {
+        notice(&format!("problem: snapshots/{name}: {why}"));
+    }
+    Ok(list)
+}
+
+/// The one snapshot that a name means, among those that filters let pass. An id is looked up among
+/// all.
+fn find(repository: &Repository, name: &Name, filter: &FilterArgs) -> Result<Manifest, Failure> {
+    let list = list(repository)?;
+    let mut among = list.committed;
+    if !matches!(name.selector, hucha_store::snapshots::Selector::Prefix(_)) {
+        Chosen::new(filter).keep(&mut among);
+    }
+    match select(&among, &name.selector, &name.typed) {
+        Ok(manifest) => Ok(manifest.clone()),
+        Err(error) => {
+            let forgotten = select(&list.forgotten, &name.selector, &name.typed).is_ok();
+            let is_id = matches!(name.selector, hucha_store::snapshots::Selector::Prefix(_));
+            let failure = Failure::from(error);
+            match forgotten && is_id {
+                true => Err(failure.hint("it is forgotten: `hucha undelete` takes it back")),
+                false => Err(failure),
+            }
+        }
+    }
+}
+
+/// Now, by this machine's clock.
+fn now() -> hucha_store::clock::Timestamp {
+    SystemClock.now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_with_commas() {
+        let typed = ["a,b".to_owned(), " c ".to_owned(), ",".to_owned()];
+        assert_eq!(commas(&typed), ["a", "b", "c"]);
+    }
+}

@@ -1,0 +1,174 @@
+//! From settings to an open repository.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use hucha_store::backend::{Backend, BackendError, Local};
+use hucha_store::crypto::Encryption;
+use hucha_store::repository::{Credential, InitOptions, OpenError, Repository};
+
+use crate::errors::Failure;
+use crate::outside::{cache_folder, environment};
+use crate::render::notice;
+use crate::secrets::{Asked, credential};
+use crate::settings::{Level, Settings};
+
+/// How often a wrong password may be typed.
+const TRIES: usize = 3;
+
+/// Opens the repository, asking for its password where needed.
+///
+/// # Errors
+/// When there is none, or what was given does not open it.
+pub fn open(settings: &Settings) -> Result<Repository, Failure> {
+    let path = settings.repository()?;
+    let backend = backend(&path)?;
+    let found = Repository::encryption_of(&*backend)?;
+    match found.ok_or_else(|| OpenError::NoRepository(backend.location()))? {
+        Encryption::None => open_with(settings, &backend, &Credential::None),
+        Encryption::XChaCha20Poly1305 => open_encrypted(settings, &backend),
+    }
+}
+
+fn open_encrypted(settings: &Settings, backend: &Arc<dyn Backend>) -> Result<Repository, Failure> {
+    let prompt = format!("Password of {}", backend.location());
+    let mut left = TRIES;
+    loop {
+        let given = credential(settings.secret.as_ref(), Asked::Once, &prompt)?;
+        left -= 1;
+        match open_with(settings, backend, &given) {
+            Err(failure) if settings.secret.is_none() && left > 0 && is_wrong_key(&failure) => {
+                notice("wrong password, try again");
+            }
+            done => return done,
+        }
+    }
+}
+
+fn is_wrong_key(failure: &Failure) -> bool {
+    failure.code == crate::errors::Code::WrongKey
+}
+
+/// Opens the repository with a credential that is known already.
+///
+/// # Errors
+/// When it does not open.
+pub fn open_with(
+    settings: &Settings,
+    backend: &Arc<dyn Backend>,
+    credential: &Credential,
+) -> Result<Repository, Failure> {
+    let cache = cache(settings, &**backend)?;
+    Ok(Repository::open(
+        Arc::clone(backend),
+        credential,
+        environment(cache),
+    )?)
+}
+
+/// A folder that cannot be used costs time, nothing else.
+fn cache(
+    settings: &Settings,
+    backend: &dyn Backend,
+) -> Result<Option<std::path::PathBuf>, Failure> {
+    let (Some(caches), Some(id)) = (&settings.cache, Repository::id_of(backend)?) else {
+        return Ok(None);
+    };
+    match cache_folder(caches, &id.to_string(), &backend.location()) {
+        Ok(folder) => Ok(Some(folder)),
+        Err(error) => {
+            if settings.level >= Level::Verbose && !settings.json {
+                notice(&format!(
+                    "no cache: {} cannot be used: {error}",
+                    caches.display()
+                ));
+            }
+            Ok(None)
+        }
+    }
+}
+
+fn backend(path: &Path) -> Result<Arc<dyn Backend>, Failure> {
+    match Local::open(path) {
+        Ok(backend) => Ok(Arc::new(backend)),
+        Err(e) if e.is_absent() => Err(no_repository(path)),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn no_repository(path: &Path) -> Failure {
+    OpenError::NoRepository(path.display().to_string()).into()
+}
+
+/// What is at a place where a repository may be made.
+pub enum Place {
+    /// A repository.
+    Taken(Arc<dyn Backend>),
+    /// Nothing, or an empty folder; it was not touched.
+    Free,
+}
+
+/// Looks at the repository's place.
+///
+/// # Errors
+/// When a repository must not be made there: something else is.
+pub fn look(settings: &Settings) -> Result<Place, Failure> {
+    let path = settings.repository()?;
+    match Local::open(&path) {
+        Ok(backend) if Repository::encryption_of(&backend)?.is_some() => {
+            Ok(Place::Taken(Arc::new(backend)))
+        }
+        Ok(_) => only_ours(&path).map(|()| Place::Free),
+        Err(e) if e.is_absent() => Ok(Place::Free),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// What an interrupted or simultaneous `init` leaves, and what file systems put at their root.
+const HARMLESS: [&str; 11] = [
+    "config",
+    "keys",
+    "packs",
+    "index",
+    "snapshots",
+    "sessions",
+    "gc",
+    "trash",
+    "notes",
+    "tmp",
+    "lost+found",
+];
+
+fn only_ours(path: &Path) -> Result<(), Failure> {
+    let entries = std::fs::read_dir(path)
+        .map_err(|e| Failure::failed(format_args!("{} cannot be read: {e}", path.display())))?;
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if !HARMLESS.iter().any(|ours| name == *ours) {
+            let shown = name.to_string_lossy();
+            let message = format!("{} is not empty: it holds {shown:?}", path.display());
+            return Err(Failure::failed(message)
+                .hint("a repository needs a folder of its own; choose a new or empty one"));
+        }
+    }
+    Ok(())
+}
+
+/// Makes the repository at a place that is free.
+///
+/// # Errors
+/// [`OpenError::AlreadyExists`] too, when another process was faster.
+pub fn make(
+    settings: &Settings,
+    credential: &Credential,
+    options: &InitOptions,
+) -> Result<Result<Arc<dyn Backend>, Arc<dyn Backend>>, Failure> {
+    let path = settings.repository()?;
+    let local = Local::create(&path).map_err(|e: BackendError| Failure::from(e))?;
+    let backend: Arc<dyn Backend> = Arc::new(local);
+    match Repository::init(Arc::clone(&backend), credential, options, environment(None)) {
+        Ok(_) => Ok(Ok(backend)),
+        Err(OpenError::AlreadyExists(_)) => Ok(Err(backend)),
+        Err(e) => Err(e.into()),
+    }
+}

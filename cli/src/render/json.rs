@@ -1,0 +1,252 @@
+//! Results as JSON; docs/json.md describes every object.
+
+use std::ffi::OsStr;
+
+use hucha_store::entry::{Entry, Kind};
+use hucha_store::format::objects::Manifest;
+use hucha_store::source::Problem;
+use serde::Serialize;
+
+use crate::errors::Failure;
+use crate::times::rfc3339;
+
+/// Bytes as text, and as hex when the text had to replace some of them.
+pub fn text_and_hex(bytes: &[u8]) -> (String, Option<String>) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => (text.to_owned(), None),
+        Err(_) => (
+            String::from_utf8_lossy(bytes).into_owned(),
+            Some(hex(bytes)),
+        ),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// An error on stderr.
+pub fn failure(failure: &Failure) -> String {
+    let object = serde_json::json!({
+        "error": failure.message,
+        "code": failure.code as u8,
+        "hint": failure.hint,
+    });
+    object.to_string()
+}
+
+/// A snapshot.
+#[derive(Debug, Serialize)]
+pub struct Snapshot {
+    id: String,
+    time: String,
+    host: String,
+    user: String,
+    tags: Vec<String>,
+    paths: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paths_bytes: Option<Vec<String>>,
+    label: Option<String>,
+    entries: u64,
+    files: u64,
+    bytes: u64,
+    new_bytes: u64,
+    stored_bytes: u64,
+    incomplete: bool,
+    partial: bool,
+    problem_count: u64,
+    duration_ms: u64,
+    program: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forgotten: Option<String>,
+}
+
+impl Snapshot {
+    /// From its manifest.
+    pub fn new(manifest: &Manifest) -> Snapshot {
+        let odd = manifest
+            .paths
+            .iter()
+            .any(|p| std::str::from_utf8(p).is_err());
+        Snapshot {
+            id: manifest.id.to_string(),
+            time: rfc3339(manifest.time, manifest.zone_offset),
+            host: manifest.host.clone(),
+            user: manifest.user.clone(),
+            tags: manifest.tags.clone(),
+            paths: manifest.paths.iter().map(|p| text_and_hex(p).0).collect(),
+            paths_bytes: odd.then(|| manifest.paths.iter().map(|p| hex(p)).collect()),
+            label: manifest.label.clone(),
+            entries: manifest.entries,
+            files: manifest.files,
+            bytes: manifest.bytes,
+            new_bytes: manifest.new_bytes,
+            stored_bytes: manifest.new_stored,
+            incomplete: manifest.incomplete,
+            partial: manifest.partial,
+            problem_count: manifest.problem_count,
+            duration_ms: manifest.duration_ms,
+            program: manifest.program.clone(),
+            forgotten: None,
+        }
+    }
+
+    /// With the time when it was forgotten.
+    #[must_use]
+    pub fn forgotten(self, time: String) -> Snapshot {
+        Snapshot {
+            forgotten: Some(time),
+            ..self
+        }
+    }
+}
+
+/// What `snapshot` did.
+#[derive(Debug, Serialize)]
+pub struct Taken {
+    /// The snapshot; its id names nothing after a dry run.
+    #[serde(flatten)]
+    pub snapshot: Snapshot,
+    /// The snapshot that unchanged files were taken from.
+    pub parent: Option<String>,
+    /// Nothing was stored.
+    pub dry_run: bool,
+    /// What could not be read.
+    pub problems: Vec<Trouble>,
+}
+
+/// Something that could not be read or written.
+#[derive(Debug, Serialize)]
+pub struct Trouble {
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_bytes: Option<String>,
+    message: String,
+}
+
+impl From<&Problem> for Trouble {
+    fn from(problem: &Problem) -> Trouble {
+        let (path, path_bytes) = text_and_hex(&problem.path);
+        let message = problem.message.clone();
+        Trouble {
+            path,
+            path_bytes,
+            message,
+        }
+    }
+}
+
+/// An entry of a tree.
+#[derive(Debug, Serialize)]
+pub struct Listed {
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_bytes: Option<String>,
+    r#type: &'static str,
+    size: u64,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    user: Option<String>,
+    group: Option<String>,
+    mtime: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target_bytes: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<[u32; 2]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    same_file: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    xattrs: Vec<String>,
+}
+
+impl From<&Entry> for Listed {
+    fn from(entry: &Entry) -> Listed {
+        let (path, path_bytes) = text_and_hex(&entry.path);
+        let lossy = |bytes: &Vec<u8>| text_and_hex(bytes).0;
+        let (target, target_bytes) = match &entry.kind {
+            Kind::Link(target) => {
+                let (text, bytes) = text_and_hex(target);
+                (Some(text), bytes)
+            }
+            _ => (None, None),
+        };
+        let device = match entry.kind {
+            Kind::CharDevice { major, minor } | Kind::BlockDevice { major, minor } => {
+                Some([major, minor])
+            }
+            _ => None,
+        };
+        Listed {
+            path,
+            path_bytes,
+            r#type: kind(&entry.kind),
+            size: entry.meta.size,
+            mode: entry.meta.mode,
+            uid: entry.meta.uid,
+            gid: entry.meta.gid,
+            user: entry.meta.user.as_ref().map(lossy),
+            group: entry.meta.group.as_ref().map(lossy),
+            mtime: rfc3339(entry.meta.mtime, 0),
+            target,
+            target_bytes,
+            device,
+            same_file: entry.group.as_ref().map(lossy),
+            xattrs: entry.xattrs.iter().map(|x| lossy(&x.name)).collect(),
+        }
+    }
+}
+
+fn kind(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::File => "file",
+        Kind::Folder => "folder",
+        Kind::Link(_) => "link",
+        Kind::Fifo => "fifo",
+        Kind::Socket => "socket",
+        Kind::CharDevice { .. } => "char-device",
+        Kind::BlockDevice { .. } => "block-device",
+    }
+}
+
+/// What retention, or the user, says of a snapshot.
+#[derive(Debug, Serialize)]
+pub struct Verdict {
+    /// The snapshot.
+    pub id: String,
+    /// Its time.
+    pub time: String,
+    /// Whether it stays.
+    pub keep: bool,
+    /// Why it stays.
+    pub reasons: Vec<String>,
+}
+
+/// Something with the text of a typed name.
+pub fn lossy(text: &OsStr) -> String {
+    text.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::errors::Code;
+
+    #[test]
+    fn bytes_that_are_no_text_are_kept_as_hex() {
+        assert_eq!(text_and_hex("ñ".as_bytes()), ("ñ".into(), None));
+        assert_eq!(
+            text_and_hex(b"a\xff"),
+            ("a\u{fffd}".into(), Some("61ff".into()))
+        );
+    }
+
+    #[test]
+    fn an_error() {
+        let error = Failure::new(Code::NoRepository, "none \"here\"");
+        let text = failure(&error);
+        assert_eq!(text, r#"{"code":10,"error":"none \"here\"","hint":null}"#);
+    }
+}

@@ -1,0 +1,133 @@
+//! Ctrl-C and SIGTERM: exit code 130, commands that feed a snapshot killed, the terminal as it
+//! was. What a killed process leaves in a repository is harmless; a snapshot gets a moment to give
+//! its session up.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use hucha_sources::command::Stopper;
+
+/// Somebody asked us to end.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+/// The run notices by itself, within [`GRACE`].
+static GRACEFUL: AtomicBool = AtomicBool::new(false);
+/// Commands that end with us.
+static STOPPERS: Mutex<Vec<Stopper>> = Mutex::new(Vec::new());
+/// How long a run may take to notice.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Whether a signal asked us to end.
+pub fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
+/// From now on the run watches [`interrupted`] itself.
+pub fn watch() {
+    GRACEFUL.store(true, Ordering::Relaxed);
+}
+
+/// Kills this command when we are asked to end.
+pub fn stop_with_us(stopper: Stopper) {
+    if let Ok(mut all) = STOPPERS.lock() {
+        all.push(stopper);
+    }
+}
+
+/// What is done about the first signal.
+#[cfg(unix)]
+fn end() {
+    let again = INTERRUPTED.swap(true, Ordering::Relaxed);
+    terminal::restore();
+    if let Ok(all) = STOPPERS.lock() {
+        all.iter().for_each(Stopper::stop);
+    }
+    if again || !GRACEFUL.load(Ordering::Relaxed) {
+        leave();
+    }
+    std::thread::spawn(|| {
+        std::thread::sleep(GRACE);
+        leave();
+    });
+}
+
+#[cfg(unix)]
+fn leave() -> ! {
+    crate::render::erase();
+    crate::render::notice("interrupted");
+    std::process::exit(crate::errors::Code::Interrupted as i32)
+}
+
+/// Begins to listen, on a thread of its own. Signals that were ignored when we were started stay
+/// so (`nohup`, `&` in scripts).
+#[cfg(unix)]
+pub fn listen() {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let ignored = ignored();
+    let wanted = [SIGINT, SIGTERM].into_iter();
+    let wanted: Vec<_> = wanted.filter(|n| ignored >> (n - 1) & 1 == 0).collect();
+    // Without it a signal ends us as it ends any program.
+    let Ok(mut signals) = signal_hook::iterator::Signals::new(wanted) else {
+        return;
+    };
+    std::thread::spawn(move || signals.forever().for_each(|_| end()));
+}
+
+/// The mask of ignored signals (proc_pid_status(5)); none where it cannot be told.
+#[cfg(unix)]
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|m| u64::from_str_radix(m.trim(), 16).ok())
+        .unwrap_or(0)
+}
+
+#[cfg(not(unix))]
+pub fn listen() {}
+
+/// The terminal's settings while a password is typed without echo.
+#[cfg(unix)]
+pub mod terminal {
+    use std::fs::File;
+    use std::sync::Mutex;
+
+    use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+
+    static BEFORE: Mutex<Option<(File, Termios)>> = Mutex::new(None);
+
+    /// Keeps the settings before a prompt.
+    pub fn remember() {
+        let Ok(tty) = File::open("/dev/tty") else {
+            return;
+        };
+        if let (Ok(settings), Ok(mut before)) = (tcgetattr(&tty), BEFORE.lock()) {
+            *before = Some((tty, settings));
+        }
+    }
+
+    /// Forgets them after the prompt.
+    pub fn forget() {
+        if let Ok(mut before) = BEFORE.lock() {
+            *before = None;
+        }
+    }
+
+    /// Puts them back when the prompt is cut short.
+    pub fn restore() {
+        if let Ok(before) = BEFORE.lock()
+            && let Some((tty, settings)) = &*before
+        {
+            // We are leaving: nothing else can be done.
+            let _ = tcsetattr(tty, OptionalActions::Now, settings);
+        }
+    }
+}
+
+/// Nothing to keep on this system.
+#[cfg(not(unix))]
+pub mod terminal {
+    /// Keeps nothing.
+    pub fn remember() {}
+    /// Forgets nothing.
+    pub fn forget() {}
+}
