@@ -10,9 +10,9 @@ use crate::error::AccessError;
 use crate::format::pack::{
     HEADER, MAX_HEADER, PackHeader, TRAILER, decode_directory, decode_trailer, encode_directory,
 };
-use crate::format::record::{HEADER as RECORD_HEADER, MAX_SEALED, RecordHeader, TableRow};
+use crate::format::record::{HEADER as RECORD_HEADER, MAX_SEALED, TableRow};
 use crate::format::segment::{SegmentPack, SegmentRow};
-use crate::id::{DataKeyId, PackId, Uuid};
+use crate::id::{PackId, Uuid};
 use crate::record::World;
 use crate::sealed::Sealed;
 
@@ -205,11 +205,6 @@ pub(crate) fn read_directory(
         .zip(ends)
         .map(|(start, end)| (*start, end - start))
         .collect())
-}
-
-/// Reads the clear part of one record: which data key it needs.
-pub(crate) fn record_key(stored: &[u8]) -> Option<DataKeyId> {
-    RecordHeader::decode(stored).ok().map(|h| h.key)
 }
 
 /// Whether a stored length can be that of a record.

@@ -46,6 +46,9 @@ pub(crate) struct EncodedChunk {
     pub depth: u8,
 }
 
+/// Rows of a record with the depth of each chunk.
+pub(crate) type RowsWithDepth = Vec<(TableRow, u8)>;
+
 /// Collects encoded chunks until a record is full.
 #[derive(Debug, Default)]
 pub(crate) struct RecordBuilder {
@@ -84,7 +87,7 @@ impl RecordBuilder {
     }
 
     /// The record's plain form and the depth of each chunk, leaving the builder empty.
-    pub fn finish(&mut self) -> std::io::Result<(Vec<u8>, Vec<(TableRow, u8)>)> {
+    pub fn finish(&mut self) -> std::io::Result<(Vec<u8>, RowsWithDepth)> {
         let mut chunks = std::mem::take(&mut self.chunks);
         chunks.extend(join_shared(std::mem::take(&mut self.shared))?);
         self.plain = 0;

@@ -78,11 +78,6 @@ impl<'r> Session<'r> {
         self.repository
     }
 
-    /// Proof that the session was acknowledged.
-    pub fn proof(&self) -> &Acknowledged {
-        &self.proof
-    }
-
     /// Steps 2 and 3: the lists in force, then index and packs.
     pub fn view(&self) -> Result<View<'r>, AccessError> {
         let condemned = Condemned::read(self.repository, &self.proof)?;

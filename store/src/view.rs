@@ -31,14 +31,20 @@ impl Acknowledged {
 #[derive(Debug)]
 pub(crate) struct Condemned {
     /// Every pack in a list.
-    pub packs: HashSet<PackId>,
+    packs: HashSet<PackId>,
     /// The lists, in the order of their names.
-    pub lists: Vec<GcList>,
+    lists: Vec<GcList>,
 }
 
 impl Condemned {
     /// Lists `gc/` and gets every list. A list that is gone meanwhile is retired, and ignored.
     pub fn read(repository: &Repository, _after: &Acknowledged) -> Result<Condemned, AccessError> {
+        Condemned::for_planning(repository)
+    }
+
+    /// The same without a session: for a mark, which decides no reuse, and for a dry run, which
+    /// commits nothing.
+    pub fn for_planning(repository: &Repository) -> Result<Condemned, AccessError> {
         let lists = read_lists(repository)?;
         let packs = lists.iter().flat_map(|l| l.packs.iter().copied()).collect();
         Ok(Condemned { packs, lists })
@@ -131,9 +137,7 @@ impl<'r> View<'r> {
 
     /// A view for a run that commits nothing: it needs no session.
     pub fn for_dry_run(repository: &'r Repository) -> Result<View<'r>, AccessError> {
-        let lists = read_lists(repository)?;
-        let packs = lists.iter().flat_map(|l| l.packs.iter().copied()).collect();
-        View::read(repository, Condemned { packs, lists })
+        View::read(repository, Condemned::for_planning(repository)?)
     }
 
     /// Packs that were listed, condemned ones among them, with stored sizes.

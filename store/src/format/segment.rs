@@ -104,8 +104,7 @@ type RecordKey = (u32, u32, u32);
 impl Segment {
     /// Brings the rows into their order.
     pub fn sort(&mut self) {
-        self.rows
-            .sort_by(|a, b| (a.id, a.pack).cmp(&(b.id, b.pack)));
+        self.rows.sort_by_key(|row| (row.id, row.pack));
         self.rows.dedup_by(|a, b| (a.id, a.pack) == (b.id, b.pack));
     }
 

@@ -12,7 +12,7 @@ use crate::pack::read_header;
 use crate::reader::Reader;
 use crate::repository::Repository;
 use crate::snapshots::SnapshotList;
-use crate::view::{Condemned, View, list_packs, read_lists};
+use crate::view::{Condemned, View, list_packs};
 
 /// Chunks that are looked at in one go.
 const SCAN: usize = 4096;
@@ -35,6 +35,8 @@ pub(super) struct Plan {
     pub given_up: u64,
     /// Unused bytes that stay, about.
     pub stays_unused: u64,
+    /// Snapshots that were committed when the plan was made.
+    pub committed: BTreeSet<Uuid>,
 }
 
 /// Which chunks live, bases that only other chunks need among them.
@@ -76,20 +78,12 @@ pub(super) fn mark(
     let sizes = list_packs(repository)?;
     let mut open = fence::unsettled(repository)?;
     open.extend(own);
-    let lists = read_lists(repository)?;
-    let condemned = lists.iter().flat_map(|l| l.packs.iter().copied()).collect();
+    let condemned = Condemned::for_planning(repository)?;
     let snapshots = SnapshotList::read(repository)?;
     guard::check(repository, &snapshots)?;
     repository.update_index()?;
     repository.index().settle(&repository.segments())?;
-    let view = View::for_mark(
-        repository,
-        Condemned {
-            packs: condemned,
-            lists,
-        },
-        sizes.clone(),
-    );
+    let view = View::for_mark(repository, condemned, sizes.clone());
     let reader = Reader::new(repository);
     let reach = Reach::of(
         repository,
@@ -108,7 +102,9 @@ pub(super) fn mark(
         open: &open,
         tombstones: &snapshots.tombstones,
     };
-    candidates.plan(&packs, &uses, live, sizes, options)
+    let mut plan = candidates.plan(&packs, &uses, live, sizes, options)?;
+    plan.committed = snapshots.committed.iter().map(|m| m.name).collect();
+    Ok(plan)
 }
 
 /// Stops when a snapshot needs a chunk that no segment knows, and the snapshot is still committed.
@@ -244,6 +240,7 @@ impl Candidates<'_> {
             would_free: 0,
             given_up: 0,
             stays_unused: 0,
+            committed: BTreeSet::new(),
         };
         let mut some_dead: BTreeMap<(u64, PackId), (KnownPack, u64)> = BTreeMap::new();
         for pack in packs.iter().filter(|p| self.may_go(p)) {

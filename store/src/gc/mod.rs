@@ -180,12 +180,13 @@ fn collect(
     report.planned_bytes = plan.would_free;
     report.bytes_unused = plan.stays_unused;
     guard::half(&plan, options.force)?;
+    let committed = plan.committed.clone();
     if !plan.condemned.is_empty() {
         report.bytes_copied = copy::living_rest(session, &plan, monitor)?;
         let list = put_list(session, plan.condemned)?;
         sweep_ready(session, &[list], options, monitor, &mut report)?;
     }
-    report.manifests_removed += sweep::remove_manifests(repository)?;
+    report.manifests_removed += sweep::remove_manifests(repository, &committed)?;
     monitor.event(Event::Phase("folding the index"));
     report.segments_merged = merge::merge(repository, merge::When::AfterGc)?;
     count_waiting(repository, options, session.name(), &mut report)?;

@@ -122,6 +122,19 @@ impl Reach {
     }
 }
 
+impl Reach {
+    /// Stops when more is missing than is kept here: the rest would go unlooked at.
+    pub fn stop_if_too_many_missing(&self) -> Result<(), super::GcError> {
+        if self.missing.len() < MAX_MISSING {
+            return Ok(());
+        }
+        let name = |(_, id, _): &(World, ChunkId, Uuid)| format!("{id:.12}");
+        Err(super::GcError::Damaged {
+            chunks: self.missing.iter().take(10).map(name).collect(),
+        })
+    }
+}
+
 type Walked = (Bits, Vec<(World, ChunkId)>);
 
 fn walk(

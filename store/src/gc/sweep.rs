@@ -36,6 +36,16 @@ pub(super) struct Swept {
 /// with one are packs deleted.
 struct Verified {
     condemned: BTreeSet<PackId>,
+    /// The snapshots of R.
+    committed: BTreeSet<Uuid>,
+}
+
+/// How a round of steps 7 to 10 ended.
+enum Round {
+    /// Everything is usable; these packs may go.
+    Verified(BTreeSet<PackId>),
+    /// The index was made anew: the numbers of R mean nothing any more.
+    Renumbered,
 }
 
 /// Sweeps lists whose writers are all settled.
@@ -46,11 +56,13 @@ pub(super) fn sweep(
 ) -> Result<Swept, GcError> {
     let repository = session.repository();
     let mut swept = Swept::default();
+    let mut committed = None;
     let listed = list_packs(repository)?;
     let standing = crate::view::read_lists(repository)?;
     let mine = || standing.iter().filter(|l| lists.contains(&l.name));
     if mine().any(|l| l.packs.iter().any(|p| listed.contains_key(p))) {
         let verified = verify(session, lists, monitor, &mut swept)?;
+        committed = Some(verified.committed);
         for pack in &verified.condemned {
             if let Some(size) = listed.get(pack) {
                 repository
@@ -67,7 +79,9 @@ pub(super) fn sweep(
     for list in mine().filter(|l| !l.packs.iter().any(|p| left.contains_key(p))) {
         retire(repository, list.name)?;
     }
-    swept.manifests = remove_manifests(repository)?;
+    if let Some(committed) = committed {
+        swept.manifests = remove_manifests(repository, &committed)?;
+    }
     Ok(swept)
 }
 
@@ -99,8 +113,16 @@ fn verify(
             &snapshots.committed,
             &snapshots.unreadable,
         )?;
+        reach.stop_if_too_many_missing()?;
         match save_all(session, &reader, &reach, lists, swept) {
-            Ok(verified) => return Ok(verified),
+            Ok(Round::Verified(condemned)) => {
+                let committed = snapshots.committed.iter().map(|m| m.name).collect();
+                return Ok(Verified {
+                    condemned,
+                    committed,
+                });
+            }
+            Ok(Round::Renumbered) => {}
             Err(AccessError::LostChunk { chunk, .. }) if lost_before => {
                 return Err(GcError::Damaged {
                     chunks: vec![format!("{chunk:.12}")],
@@ -120,52 +142,39 @@ fn save_all(
     reach: &Reach,
     lists: &[Uuid],
     swept: &mut Swept,
-) -> Result<Verified, AccessError> {
+) -> Result<Round, AccessError> {
     let repository = session.repository();
     loop {
         let view = session.view()?;
         #[cfg(test)]
         if crate::holes::is_open(crate::holes::Hole::NoVerify) {
-            return Ok(verified(&view, lists));
+            return Ok(Round::Verified(condemned_by(&view, lists)));
         }
-        let mut unusable: Vec<(World, ChunkId)> = reach
-            .missing
-            .iter()
-            .map(|(world, id, _)| (*world, *id))
-            .collect();
-        let mut known = Vec::new();
-        for (world, id) in unusable.drain(..) {
-            if view.usable(&id)?.is_none() {
-                known.push((world, id));
+        let mut unusable = Vec::new();
+        for (world, id, _) in &reach.missing {
+            if view.usable(id)?.is_none() {
+                unusable.push((*world, *id));
             }
         }
-        let stale = repository
-            .index()
-            .stable_generation(&repository.segments())?
-            != reach.generation;
-        if stale {
-            // The numbers of the reference sets mean nothing any more: begin again.
-            return Err(AccessError::LostChunk {
-                chunk: ChunkId([0; 32]),
-                why: None,
-            });
+        unusable_of(repository, &view, reach, &mut unusable)?;
+        // Asked after the pass: a cache that failed in its middle gave other numbers to the rest.
+        let segments = repository.segments();
+        if repository.index().stable_generation(&segments)? != reach.generation {
+            return Ok(Round::Renumbered);
         }
-        unusable_of(repository, &view, reach, &mut known)?;
-        if known.is_empty() {
-            return Ok(verified(&view, lists));
+        if unusable.is_empty() {
+            return Ok(Round::Verified(condemned_by(&view, lists)));
         }
-        swept.copied += copy::rescue(session, view, reader, &known)?;
+        swept.copied += copy::rescue(session, view, reader, &unusable)?;
     }
 }
 
-fn verified(view: &View<'_>, lists: &[Uuid]) -> Verified {
+fn condemned_by(view: &View<'_>, lists: &[Uuid]) -> BTreeSet<PackId> {
     let packs = lists
         .iter()
         .filter_map(|name| view.list(*name))
         .flat_map(|l| l.packs.iter());
-    Verified {
-        condemned: packs.copied().collect(),
-    }
+    packs.copied().collect()
 }
 
 /// Chunks of R that are not usable in the view.
@@ -191,12 +200,15 @@ fn unusable_of(
     Ok(())
 }
 
-/// Step 13: removes manifests that are marked; the markers stay.
-pub(super) fn remove_manifests(repository: &Repository) -> Result<u64, AccessError> {
+/// Step 13: removes manifests that are marked and were not in R; the markers stay.
+pub(super) fn remove_manifests(
+    repository: &Repository,
+    committed: &BTreeSet<Uuid>,
+) -> Result<u64, AccessError> {
     let trash: BTreeSet<Uuid> = repository.list_uuids(Area::Trash)?.into_iter().collect();
     let mut removed = 0;
     for name in repository.list_uuids(Area::Snapshots)? {
-        if trash.contains(&name) && !is_tombstone(repository, name) {
+        if trash.contains(&name) && !committed.contains(&name) && !is_tombstone(repository, name) {
             repository
                 .backend()
                 .delete(&uuid_key(Area::Snapshots, name))?;

@@ -42,7 +42,10 @@ fn fresh_generation() -> u64 {
 
 impl Default for MemoryIndex {
     fn default() -> Self {
-        let state = State { generation: fresh_generation(), ..State::default() };
+        let state = State {
+            generation: fresh_generation(),
+            ..State::default()
+        };
         MemoryIndex(RwLock::new(Arc::new(state)))
     }
 }

@@ -7,7 +7,7 @@ mod open;
 mod slots;
 
 pub use open::{Credential, InitOptions, OpenError};
-pub use slots::{SlotError, SlotView};
+pub use slots::{SlotError, SlotKind, SlotLabel, SlotView};
 
 use std::sync::Arc;
 
@@ -20,6 +20,9 @@ use crate::format::objects::header;
 use crate::id::Uuid;
 use crate::index::handle::{IndexHandle, Segments};
 use crate::sealed::Sealed;
+
+/// Seals the fields of small objects of one kind.
+pub(crate) type ObjectSealer = Box<dyn Fn(&[u8]) -> Sealed + Send>;
 
 /// An open repository. Shared by all threads of a process.
 pub struct Repository {
@@ -115,7 +118,7 @@ impl Repository {
     }
 
     /// What seals small objects of one kind, for a thread of its own.
-    pub(crate) fn object_sealer(&self, kind: Kind) -> Box<dyn Fn(&[u8]) -> Sealed + Send> {
+    pub(crate) fn object_sealer(&self, kind: Kind) -> ObjectSealer {
         let clear = header(kind);
         let (key, _) = self.keys.of_kind(kind, &clear);
         let (key, domain, repository) = (key.clone(), self.config.domain, self.config.repository);

@@ -8,8 +8,8 @@ use crate::backend::{Area, Key, Put};
 use crate::crypto::{Encryption, KeyEncryptionKey, Keys, Kind, SealKey};
 use crate::environment::Environment;
 use crate::error::AccessError;
-pub use crate::format::config::SlotKind;
-use crate::format::config::{Config, Slot, SlotLabel};
+use crate::format::config::{Config, Slot};
+pub use crate::format::config::{SlotKind, SlotLabel};
 use crate::id::SlotId;
 use crate::sealed::Sealed;
 

@@ -216,14 +216,7 @@ impl Run<'_, '_> {
         match entry.kind {
             Kind::Folder => self.folder(entry),
             Kind::File => self.file(entry)?,
-            _ if !self.options.dry_run => {
-                if !self.linked(&entry) {
-                    let made = self.target.make(&entry);
-                    self.note(&entry.path, made);
-                    self.first_of_group(&entry);
-                }
-            }
-            _ => {}
+            _ => self.special(&entry),
         }
         if self.window.is_full() || self.left.len() > MAX_LEFT {
             self.flush()?;
@@ -239,6 +232,16 @@ impl Run<'_, '_> {
             }
         }
         self.open.push(entry);
+    }
+
+    /// A link, pipe or device.
+    fn special(&mut self, entry: &Entry) {
+        if self.options.dry_run || self.linked(entry) {
+            return;
+        }
+        let made = self.target.make(entry);
+        self.note(&entry.path, made);
+        self.first_of_group(entry);
     }
 
     /// Moves on to `path`: folders that do not hold it are left.

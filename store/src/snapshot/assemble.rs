@@ -12,6 +12,9 @@ use crate::snapshot::intake::Step;
 use crate::tree::{ContentBuilder, PageStore, Totals, TreeBuilder};
 use crate::writer::{Lane, Writer};
 
+/// What an assembly gives: root, totals, and later names of files that could not be read.
+pub(super) type Assembled = (Option<TreeRoot>, Totals, Vec<Vec<u8>>);
+
 /// Builds the tree of one snapshot.
 pub(super) struct Assembler<'w, 'r> {
     pages: Pages<'w, 'r>,
@@ -118,7 +121,7 @@ impl<'w, 'r> Assembler<'w, 'r> {
     }
 
     /// Closes the tree and seals its pages.
-    pub fn finish(mut self) -> Result<(Option<TreeRoot>, Totals, Vec<Vec<u8>>), AccessError> {
+    pub fn finish(mut self) -> Result<Assembled, AccessError> {
         let (root, totals) = self.tree.finish(self.keys, &mut self.pages)?;
         self.pages.lane.flush()?;
         Ok((root, totals, self.orphans))

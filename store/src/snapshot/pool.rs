@@ -11,7 +11,7 @@ use crate::error::AccessError;
 use crate::format::objects::TreeRoot;
 use crate::monitor::Monitor;
 use crate::record::World;
-use crate::snapshot::assemble::Assembler;
+use crate::snapshot::assemble::{Assembled, Assembler};
 use crate::snapshot::intake::{Flow, Intake, Left, Step};
 use crate::source::{Problem, Source, SourceError, Stop};
 use crate::tree::{Totals, Tree};
@@ -42,7 +42,7 @@ impl From<AccessError> for RunError {
 }
 
 type Stored = Result<Vec<Extent>, AccessError>;
-type Built = Result<(Option<TreeRoot>, Totals, Vec<Vec<u8>>), AccessError>;
+type Built = Result<Assembled, AccessError>;
 
 /// Reads a source to its end.
 pub(super) fn run(
@@ -146,10 +146,7 @@ fn settle(
     pushed.map_err(RunError::Source)
 }
 
-fn taken(
-    (root, totals, orphans): (Option<TreeRoot>, Totals, Vec<Vec<u8>>),
-    mut problems: Vec<Problem>,
-) -> Taken {
+fn taken((root, totals, orphans): Assembled, mut problems: Vec<Problem>) -> Taken {
     problems.extend(orphans.into_iter().map(|path| Problem {
         path,
         message: "another name of a file that could not be read".into(),
@@ -176,7 +173,7 @@ struct Job {
 
 /// A step for the assembler.
 enum Queued {
-    Step(Step),
+    Step(Box<Step>),
     Extents(Receiver<Stored>),
 }
 
@@ -187,7 +184,9 @@ struct Pooled {
 
 impl Flow for Pooled {
     fn step(&mut self, step: Step) -> Result<(), Stop> {
-        self.steps.send(Queued::Step(step)).map_err(|_| Stop)
+        self.steps
+            .send(Queued::Step(Box::new(step)))
+            .map_err(|_| Stop)
     }
 
     fn chunks(&mut self, chunks: Vec<Vec<u8>>) -> Result<(), Stop> {
@@ -220,7 +219,7 @@ fn store_all(lane: &mut Lane<'_, '_>, chunks: &[Vec<u8>]) -> Stored {
 fn assemble(mut assembler: Assembler<'_, '_>, steps: &Receiver<Queued>) -> Built {
     for queued in steps {
         match queued {
-            Queued::Step(step) => assembler.step(step)?,
+            Queued::Step(step) => assembler.step(*step)?,
             Queued::Extents(extents) => {
                 // A worker that is gone has failed, and says so itself.
                 let Ok(extents) = extents.recv() else { break };
