@@ -24,6 +24,7 @@ use crate::errors::{Code, Failure, Outcome};
 
 fn main() -> ExitCode {
     keep_panics();
+    outside::settle_umask();
     let as_json = std::env::args_os()
         .take_while(|a| a != "--")
         .any(|a| a == "--json");

@@ -10,6 +10,7 @@ use hucha_store::repository::{Credential, InitOptions, OpenError, Repository};
 use crate::errors::Failure;
 use crate::outside::{cache_folder, environment};
 use crate::render::notice;
+use crate::render::text::lines;
 use crate::secrets::{Asked, credential};
 use crate::settings::{Level, Settings};
 
@@ -78,10 +79,10 @@ fn cache(
         Ok(folder) => Ok(Some(folder)),
         Err(error) => {
             if settings.level >= Level::Verbose && !settings.json {
-                notice(&format!(
-                    "no cache: {} cannot be used: {error}",
-                    caches.display()
-                ));
+                let shown = caches.display();
+                notice(&lines(&format!(
+                    "no cache: {shown} cannot be used: {error}"
+                )));
             }
             Ok(None)
         }
@@ -154,21 +155,29 @@ fn only_ours(path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Who made the repository that is there now.
+pub enum Made {
+    /// We.
+    Ours(Arc<dyn Backend>),
+    /// Another process, which was faster.
+    Others(Arc<dyn Backend>),
+}
+
 /// Makes the repository at a place that is free.
 ///
 /// # Errors
-/// [`OpenError::AlreadyExists`] too, when another process was faster.
+/// When it cannot be made.
 pub fn make(
     settings: &Settings,
     credential: &Credential,
     options: &InitOptions,
-) -> Result<Result<Arc<dyn Backend>, Arc<dyn Backend>>, Failure> {
+) -> Result<Made, Failure> {
     let path = settings.repository()?;
     let local = Local::create(&path).map_err(|e: BackendError| Failure::from(e))?;
     let backend: Arc<dyn Backend> = Arc::new(local);
     match Repository::init(Arc::clone(&backend), credential, options, environment(None)) {
-        Ok(_) => Ok(Ok(backend)),
-        Err(OpenError::AlreadyExists(_)) => Ok(Err(backend)),
+        Ok(_) => Ok(Made::Ours(backend)),
+        Err(OpenError::AlreadyExists(_)) => Ok(Made::Others(backend)),
         Err(e) => Err(e.into()),
     }
 }

@@ -1,7 +1,7 @@
 //! What the core is handed from outside: clock, process, liveness, cache folder, threads.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -43,6 +43,25 @@ pub fn this_process() -> HostIdentity {
         start_time: host.start_time,
         host: host.name,
     }
+}
+
+/// The user's name in /etc/passwd, or the number.
+#[cfg(unix)]
+pub fn user_name() -> String {
+    let uid = rustix::process::geteuid().as_raw().to_string();
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let mut found = users.lines().filter_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == uid).then(|| name.to_owned())
+    });
+    found.next().unwrap_or(uid)
+}
+
+/// Not to be had without the environment.
+#[cfg(not(unix))]
+pub fn user_name() -> String {
+    String::new()
 }
 
 /// Judges processes of this machine.
@@ -117,24 +136,44 @@ pub fn cache_folder(caches: &Path, id: &str, location: &str) -> io::Result<PathB
 /// Tells other backup programs to pass the caches over (bford.info/cachedir).
 fn tag(caches: &Path) {
     let text = "Signature: 8a477f597d28d172789f06886806bc55\n# Caches of hucha; may be removed.\n";
-    let path = caches.join("CACHEDIR.TAG");
-    if !path.exists() {
-        // Only a courtesy.
-        let _ = fs::write(path, text);
+    let mut options = fs::File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    // Only a courtesy; most often it is there already.
+    if let Ok(mut file) = options.open(caches.join("CACHEDIR.TAG")) {
+        let _ = file.write_all(text.as_bytes());
     }
 }
 
+/// Whatever the umask says, we may read what we make ourselves; for others it stays as it was,
+/// here and in commands that we start.
+#[cfg(unix)]
+pub fn settle_umask() {
+    use rustix::fs::Mode;
+    use rustix::process::umask;
+    let before = umask(Mode::from_raw_mode(0o077));
+    umask(before & Mode::from_raw_mode(0o077));
+}
+
+/// Nothing of the kind on this system.
+#[cfg(not(unix))]
+pub fn settle_umask() {}
+
 fn private_folder(path: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    let builder = |recursive| {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(recursive);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder
+    };
     if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-        fs::create_dir_all(parent)?;
+        builder(true).create(parent)?;
     }
-    match builder.create(path) {
-        Ok(()) => make_private(path),
+    match builder(false).create(path) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        Err(e) => Err(e),
+        made => made.and_then(|()| make_private(path)),
     }
 }
 

@@ -54,8 +54,8 @@ pub struct Settings {
     pub level: Level,
     /// Nothing is changed.
     pub dry_run: bool,
-    /// User name for new snapshots.
-    pub user: String,
+    /// User name for new snapshots, where the environment tells it.
+    pub user: Option<String>,
 }
 
 impl Settings {
@@ -83,7 +83,7 @@ impl Settings {
                 (false, _) => Level::Entries,
             },
             dry_run: global.dry_run,
-            user: user.unwrap_or_default().to_string_lossy().into_owned(),
+            user: user.map(|name| name.to_string_lossy().into_owned()),
         })
     }
 

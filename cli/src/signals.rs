@@ -15,7 +15,7 @@ static GRACEFUL: AtomicBool = AtomicBool::new(false);
 /// Commands that end with us.
 static STOPPERS: Mutex<Vec<Stopper>> = Mutex::new(Vec::new());
 /// How long a run may take to notice.
-const GRACE: Duration = Duration::from_secs(3);
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Whether a signal asked us to end.
 pub fn interrupted() -> bool {

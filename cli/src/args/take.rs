@@ -17,8 +17,14 @@ Examples:
 
 Without its password or key file nobody can read an encrypted repository again: keep a copy.")]
 pub struct InitArgs {
-    /// Whether and how the repository is encrypted
-    #[arg(long, value_enum, default_value_t, value_name = "METHOD")]
+    /// `chacha20-poly1305`, or `none`: then everybody who can read it can read everything
+    #[arg(
+        long,
+        value_enum,
+        hide_possible_values = true,
+        default_value_t,
+        value_name = "METHOD"
+    )]
     pub encryption: EncryptionArg,
     /// Make a key file (random, for you alone to read) and use it instead of a password
     #[arg(long, value_name = "FILE", conflicts_with_all = ["key_file", "password_file", "password_command"])]
@@ -47,10 +53,11 @@ pub struct SnapshotArgs {
     /// Make the repository if there is none
     #[arg(long)]
     pub init: bool,
-    /// Whether and how a repository made by --init is encrypted
+    /// With --init: `chacha20-poly1305` or `none`
     #[arg(
         long,
         value_enum,
+        hide_possible_values = true,
         default_value_t,
         value_name = "METHOD",
         requires = "init"

@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 
 use hucha_store::forget;
 use hucha_store::format::objects::Manifest;
-use hucha_store::id::Uuid;
 use hucha_store::repository::Repository;
 use hucha_store::retention::{Policy, Verdict, apply};
-use hucha_store::snapshots::{Selector, select};
+use hucha_store::snapshots::{Selector, SnapshotList, select};
 
 use super::{Chosen, Run, find, list};
 use crate::args::{ForgetArgs, UndeleteArgs};
@@ -66,11 +65,12 @@ fn by_rule(repository: &Repository, args: &ForgetArgs, policy: Policy) -> Result
 fn by_name(run: &Run, repository: &Repository, args: &ForgetArgs) -> Result<Plan, Failure> {
     let mut snapshots: Vec<Manifest> = Vec::new();
     let mut seen = BTreeSet::new();
+    let all = SnapshotList::read(repository)?.committed;
     for typed in &args.snapshots {
         let name = names::parse_whole(typed, &run.zone)?;
-        let manifest = find(repository, &name, &args.filter)?;
-        if seen.insert(manifest.name) {
-            snapshots.push(manifest);
+        let found = find(repository, &name, &args.filter)?.id;
+        if seen.insert(found) {
+            snapshots.extend(all.iter().filter(|m| m.id == found).cloned());
         }
     }
     let verdict = |m: &Manifest| Verdict {
@@ -129,10 +129,11 @@ fn show(run: &mut Run, plan: &Plan) -> Result<(), Failure> {
 pub fn undelete(run: &mut Run, args: &UndeleteArgs) -> Outcome {
     let repository = open(&run.settings)?;
     let list = list(&repository)?;
-    let mut chosen: Vec<(&Manifest, Uuid)> = Vec::new();
+    let forgotten = super::forgotten(list.forgotten, &list.committed);
+    let mut chosen: Vec<&Manifest> = Vec::new();
     for typed in &args.snapshots {
         let name = names::parse_whole(typed, &run.zone)?;
-        let found = select(&list.forgotten, &name.selector, &name.typed).map_err(|error| {
+        let found = select(&forgotten, &name.selector, &name.typed).map_err(|error| {
             let there = matches!(name.selector, Selector::Prefix(_))
                 && select(&list.committed, &name.selector, &name.typed).is_ok();
             match there {
@@ -140,9 +141,11 @@ pub fn undelete(run: &mut Run, args: &UndeleteArgs) -> Outcome {
                 false => Failure::from(error).hint("`hucha snapshots --forgotten` shows them"),
             }
         })?;
-        chosen.push((found, found.name));
+        if !chosen.contains(&found) {
+            chosen.push(found);
+        }
     }
-    for (manifest, _) in chosen {
+    for manifest in chosen {
         if run.settings.dry_run {
             run.out
                 .summary(&format!("would take back snapshot {:.8}", manifest.id))?;

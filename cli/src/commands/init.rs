@@ -6,7 +6,7 @@ use hucha_store::repository::{Credential, InitOptions, OpenError, Repository};
 use super::Run;
 use crate::args::{EncryptionArg, InitArgs};
 use crate::errors::{Code, Failure, Outcome};
-use crate::open::{Place, look, make};
+use crate::open::{Made, Place, look, make};
 use crate::secrets::{Asked, credential, make_key_file};
 use crate::settings::Settings;
 
@@ -22,12 +22,23 @@ pub fn encryption(typed: EncryptionArg) -> Encryption {
 pub fn new_credential(settings: &Settings, typed: EncryptionArg) -> Result<Credential, Failure> {
     match typed {
         EncryptionArg::None => Ok(Credential::None),
-        EncryptionArg::ChaCha20Poly1305 => credential(
-            settings.secret.as_ref(),
-            Asked::Twice,
-            "Password of the new repository",
-        ),
+        EncryptionArg::ChaCha20Poly1305 => {
+            let prompt = "Password of the new repository";
+            let given = credential(settings.secret.as_ref(), Asked::Twice, prompt);
+            given.map_err(|failure| match settings.secret {
+                None if failure.code == Code::WrongKey => no_new_key(),
+                _ => failure,
+            })
+        }
     }
+}
+
+fn no_new_key() -> Failure {
+    let message = "a new repository needs a password, and none was given";
+    Failure::new(Code::WrongKey, message).hint(
+        "use --password-file, the variable HUCHA_PASSWORD, --new-key-file of `hucha init`, or \
+         --encryption none",
+    )
 }
 
 /// Makes a repository.
@@ -55,15 +66,13 @@ pub fn init(run: &mut Run, args: &InitArgs) -> Outcome {
         label: args.label.clone(),
     };
     let made = make(&run.settings, &credential, &options);
-    let Ok(Ok(backend)) = made else {
+    let Ok(Made::Ours(backend)) = made else {
         if let Some(file) = &args.new_key_file {
             // It opens nothing.
             let _ = std::fs::remove_file(file);
         }
-        return match made? {
-            Ok(_) => Ok(Code::Done),
-            Err(backend) => Err(OpenError::AlreadyExists(backend.location()).into()),
-        };
+        let (Made::Ours(backend) | Made::Others(backend)) = made?;
+        return Err(OpenError::AlreadyExists(backend.location()).into());
     };
     let id = Repository::id_of(&*backend)?
         .map(|id| id.to_string())

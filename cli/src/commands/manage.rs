@@ -89,7 +89,10 @@ fn freed(report: &GcReport, dry_run: bool) -> Vec<String> {
         )];
     }
     let bytes = text::size(report.bytes_freed);
-    let mut lines = vec![format!("freed {bytes}, {}", packs(report.packs_deleted))];
+    let mut lines = vec![match report.packs_deleted {
+        0 => "nothing was freed".to_owned(),
+        deleted => format!("freed {bytes}, {}", packs(deleted)),
+    }];
     if report.bytes_copied > 0 {
         lines.push(format!(
             "copied {} that is still needed",
@@ -113,7 +116,7 @@ fn who(session: &SessionInfo) -> String {
     format!("process {} on {host}", session.process.pid)
 }
 
-fn waiting(run: &Run, report: &GcReport) {
+fn waiting(run: &mut Run, report: &GcReport) {
     let bytes = text::size(report.bytes_waiting);
     run.out.remark(&format!(
         "{bytes} more will be freed by a later gc; it waits for"
@@ -153,7 +156,7 @@ fn collected(report: &GcReport, run: &Run) -> serde_json::Value {
 /// Checks the repository.
 pub fn check(run: &mut Run, args: &CheckArgs) -> Outcome {
     let repository = open(&run.settings)?;
-    let progress = Progress::start(&run.settings);
+    let progress = Progress::start_quietly(&run.settings);
     let options = CheckOptions {
         read_data: args.read_data,
     };

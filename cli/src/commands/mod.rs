@@ -9,8 +9,11 @@ mod restore;
 mod snapshot;
 mod snapshots;
 
+use std::collections::BTreeMap;
+
 use hucha_store::clock::Clock;
 use hucha_store::format::objects::Manifest;
+use hucha_store::id::{SnapshotId, Uuid};
 use hucha_store::repository::Repository;
 use hucha_store::snapshots::{Filter, SnapshotList, select};
 use jiff::tz::TimeZone;
@@ -137,21 +140,40 @@ fn list(repository: &Repository) -> Result<SnapshotList, Failure> {
 fn find(repository: &Repository, name: &Name, filter: &FilterArgs) -> Result<Manifest, Failure> {
     let list = list(repository)?;
     let mut among = list.committed;
+    let forgotten = forgotten(list.forgotten, &among);
+    // Two `undelete` at once may commit one snapshot twice.
+    once(&mut among);
     if !matches!(name.selector, hucha_store::snapshots::Selector::Prefix(_)) {
         Chosen::new(filter).keep(&mut among);
     }
     match select(&among, &name.selector, &name.typed) {
         Ok(manifest) => Ok(manifest.clone()),
         Err(error) => {
-            let forgotten = select(&list.forgotten, &name.selector, &name.typed).is_ok();
+            let is_forgotten = select(&forgotten, &name.selector, &name.typed).is_ok();
             let is_id = matches!(name.selector, hucha_store::snapshots::Selector::Prefix(_));
             let failure = Failure::from(error);
-            match forgotten && is_id {
+            match is_forgotten && is_id {
                 true => Err(failure.hint("it is forgotten: `hucha undelete` takes it back")),
                 false => Err(failure),
             }
         }
     }
+}
+
+/// The forgotten snapshots that can be taken back: each once, and not those that were already.
+fn forgotten(mut all: Vec<Manifest>, committed: &[Manifest]) -> Vec<Manifest> {
+    all.retain(|m| committed.iter().all(|c| c.id != m.id));
+    once(&mut all);
+    all
+}
+
+/// Keeps the last of several manifests of one snapshot.
+fn once(manifests: &mut Vec<Manifest>) {
+    let mut last: BTreeMap<SnapshotId, Uuid> = BTreeMap::new();
+    for manifest in manifests.iter() {
+        last.insert(manifest.id, manifest.name);
+    }
+    manifests.retain(|m| last.get(&m.id) == Some(&m.name));
 }
 
 /// Now, by this machine's clock.

@@ -88,7 +88,7 @@ impl Choice {
     }
 }
 
-fn remarks(run: &Run, folder: &FolderTarget) {
+fn remarks(run: &mut Run, folder: &FolderTarget) {
     if folder.owners_skipped() {
         run.out
             .remark("owners and groups were not restored: that takes root");
@@ -124,8 +124,9 @@ fn tell(run: &mut Run, report: &RestoreReport, id: &str) -> Outcome {
             "refused": report.refused,
         }))?;
     } else {
-        let lines = report.refused.iter().take(MAX_REFUSED);
-        lines.for_each(|line| run.out.remark(&format!("refused: {}", text::lines(line))));
+        for line in report.refused.iter().take(MAX_REFUSED) {
+            run.out.remark(&format!("refused: {}", text::lines(line)));
+        }
         if report.refused.len() > MAX_REFUSED {
             let more = (report.refused.len() - MAX_REFUSED) as u64;
             run.out

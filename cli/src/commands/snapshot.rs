@@ -14,8 +14,8 @@ use hucha_store::source::{Open, Problem, Profile, Sink, Source, SourceError, Sto
 use super::{Run, commas, init, now};
 use crate::args::SnapshotArgs;
 use crate::errors::{Code, Failure, Outcome};
-use crate::open::{Place, look, make, open, open_with};
-use crate::outside::this_process;
+use crate::open::{Made, Place, look, make, open, open_with};
+use crate::outside::{this_process, user_name};
 use crate::render::json::{Snapshot, Taken};
 use crate::render::progress::Progress;
 use crate::render::text;
@@ -35,7 +35,7 @@ pub fn snapshot(run: &mut Run, args: &SnapshotArgs) -> Outcome {
         time,
         zone_offset: times::offset_at(&run.zone, time),
         host: args.host.clone().unwrap_or_else(|| this_process().host),
-        user: run.settings.user.clone(),
+        user: run.settings.user.clone().unwrap_or_else(user_name),
         tags: commas(&args.tags),
         label: args.label.clone(),
         program: concat!("hucha ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -96,7 +96,7 @@ fn open_or_make(settings: &Settings, args: &SnapshotArgs) -> Result<Repository, 
         encryption: init::encryption(args.encryption),
         label: String::new(),
     };
-    let (Ok(backend) | Err(backend)) = make(settings, &credential, &options)?;
+    let (Made::Ours(backend) | Made::Others(backend)) = make(settings, &credential, &options)?;
     open_with(settings, &backend, &credential)
 }
 
@@ -111,13 +111,14 @@ fn tell(run: &mut Run, report: &SnapshotReport) -> Outcome {
             problems: report.problems.iter().map(Into::into).collect(),
         })?;
     } else {
-        let files = text::counted(manifest.files, "file", "files");
-        let took = text::duration(manifest.duration_ms);
         let sizes = format!(
-            "{files}, {}; new: {}, stored as {}; {took}",
+            "{}, {}; {} new, the repository {} by {}; {}",
+            text::counted(manifest.files, "file", "files"),
             text::size(manifest.bytes),
             text::size(manifest.new_bytes),
+            if dry_run { "would grow" } else { "grew" },
             text::size(manifest.new_stored),
+            text::duration(manifest.duration_ms),
         );
         run.out.summary(&sizes)?;
         match dry_run {

@@ -3,7 +3,7 @@
 use hucha_store::format::objects::Manifest;
 use hucha_store::snapshots::read_markers;
 
-use super::{Chosen, Run, list};
+use super::{Chosen, Run, forgotten, list};
 use crate::args::SnapshotsArgs;
 use crate::errors::{Code, Failure, Outcome};
 use crate::open::open;
@@ -17,7 +17,7 @@ pub fn snapshots(run: &mut Run, args: &SnapshotsArgs) -> Outcome {
     let repository = open(&run.settings)?;
     let list = list(&repository)?;
     let mut shown = if args.forgotten {
-        list.forgotten
+        forgotten(list.forgotten, &list.committed)
     } else {
         list.committed
     };
@@ -26,11 +26,11 @@ pub fn snapshots(run: &mut Run, args: &SnapshotsArgs) -> Outcome {
         true => read_markers(&repository)?,
         false => Default::default(),
     };
-    let forgotten = |m: &Manifest| markers.get(&m.name).map(|marker| marker.forgotten);
+    let when = |m: &Manifest| markers.get(&m.name).map(|marker| marker.forgotten);
     if run.out.json {
         for manifest in &shown {
             let snapshot = Snapshot::new(manifest);
-            run.out.object(&match forgotten(manifest) {
+            run.out.object(&match when(manifest) {
                 Some(time) => snapshot.forgotten(times::rfc3339(time, 0)),
                 None => snapshot,
             })?;
@@ -38,7 +38,7 @@ pub fn snapshots(run: &mut Run, args: &SnapshotsArgs) -> Outcome {
     } else {
         let mut table = table();
         for manifest in &shown {
-            let time = forgotten(manifest).map(|time| times::local(time, &run.zone));
+            let time = when(manifest).map(|time| times::local(time, &run.zone));
             add(&mut table, manifest, time, run);
         }
         print(run, &table)?;

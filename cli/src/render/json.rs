@@ -1,7 +1,5 @@
 //! Results as JSON; docs/json.md describes every object.
 
-use std::ffi::OsStr;
-
 use hucha_store::entry::{Entry, Kind};
 use hucha_store::format::objects::Manifest;
 use hucha_store::source::Problem;
@@ -222,11 +220,6 @@ pub struct Verdict {
     pub keep: bool,
     /// Why it stays.
     pub reasons: Vec<String>,
-}
-
-/// Something with the text of a typed name.
-pub fn lossy(text: &OsStr) -> String {
-    text.to_string_lossy().into_owned()
 }
 
 #[cfg(test)]

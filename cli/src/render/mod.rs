@@ -59,7 +59,7 @@ pub fn failure(failure: &Failure, as_json: bool) -> Code {
     } else {
         notice(&format!("error: {}", text::lines(&failure.message)));
         if let Some(hint) = &failure.hint {
-            notice(&format!("hint: {hint}"));
+            notice(&format!("hint: {}", text::lines(hint)));
         }
     }
     failure.code
@@ -129,8 +129,10 @@ impl Output {
     }
 
     /// Tells something beside the result; not with `--quiet` or `--json`.
-    pub fn remark(&self, text: &str) {
+    pub fn remark(&mut self, text: &str) {
         if self.level > Level::Quiet && !self.json {
+            // In the order of what happened; a failure shows again when all is handed over.
+            let _ = self.out.flush();
             notice(text);
         }
     }

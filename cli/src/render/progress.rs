@@ -39,6 +39,8 @@ struct Shared {
     style: Style,
     level: Level,
     json: bool,
+    /// Whether problems are told of when they are met.
+    problems: bool,
     started: Instant,
     ended: AtomicBool,
 }
@@ -54,6 +56,15 @@ struct State {
 impl Progress {
     /// Begins to show progress.
     pub fn start(settings: &Settings) -> Progress {
+        Progress::begin(settings, !settings.json)
+    }
+
+    /// The same for a command that tells of problems itself, at its end.
+    pub fn start_quietly(settings: &Settings) -> Progress {
+        Progress::begin(settings, false)
+    }
+
+    fn begin(settings: &Settings, problems: bool) -> Progress {
         let style = match (std::io::stderr().is_terminal(), settings.level) {
             _ if settings.json => Style::Nothing,
             (_, Level::Quiet) => Style::Nothing,
@@ -67,6 +78,7 @@ impl Progress {
             style,
             level: settings.level,
             json: settings.json,
+            problems,
             started: Instant::now(),
             ended: AtomicBool::new(false),
         });
@@ -115,7 +127,7 @@ impl Shared {
             }
             Event::Expect { bytes, .. } => self.state().expected = bytes,
             Event::Entry { path, action } => self.entry(path, action),
-            Event::Problem { path, message } if !self.json => {
+            Event::Problem { path, message } if self.problems => {
                 notice(&format!(
                     "problem: {}: {}",
                     text::name(path),

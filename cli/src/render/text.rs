@@ -94,13 +94,19 @@ fn escape(c: char, text: &mut String) {
     };
 }
 
-/// A message whose lines stay lines, with everything else that steers a terminal shown.
+/// A message whose lines stay lines, with everything else that steers a terminal shown, and
+/// without the numbers of the system's errors.
 pub fn lines(message: &str) -> String {
     let kept = |c: char| c == '\n' || !c.is_control();
-    message
-        .chars()
-        .map(|c| if kept(c) { c } else { '\u{fffd}' })
-        .collect()
+    let shown = |c: char| if kept(c) { c } else { '\u{fffd}' };
+    let mut text: String = message.chars().map(shown).collect();
+    while let Some(start) = text.find(" (os error ") {
+        match text.get(start..).and_then(|rest| rest.find(')')) {
+            Some(len) => text.replace_range(start..=start + len, ""),
+            None => break,
+        }
+    }
+    text
 }
 
 /// A line of `ls --long`.
@@ -210,6 +216,13 @@ mod tests {
         assert_eq!(name("año/🐟 x".as_bytes()), "año/🐟 x");
         assert_eq!(name(b"a\nb\x1b[2J\xff\\"), "a\\nb\\x1b[2J\\xff\\\\");
         assert_eq!(name("a\u{202e}b\u{9b}".as_bytes()), "a\\u{202e}b\\u{9b}");
+    }
+
+    #[test]
+    fn messages_without_numbers_of_errors() {
+        let message = "\"a\": Not found (os error 2), \"b\": Denied (os error 13)\nx\x1b";
+        assert_eq!(lines(message), "\"a\": Not found, \"b\": Denied\nx\u{fffd}");
+        assert_eq!(lines("a (os error 2"), "a (os error 2");
     }
 
     #[test]
