@@ -20,8 +20,14 @@
     reason = "a test that cannot go on fails where it stands"
 )]
 
+mod cache;
+mod damage;
 mod exit_codes;
 mod first_steps;
+mod kills;
 mod paths;
+mod processes;
+mod real_tree;
+mod scale;
 mod support;
 mod tidy;
