@@ -105,12 +105,12 @@ impl Failure {
 }
 
 /// An error's message and those of its causes, without repetitions.
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
+fn chain(error: &dyn Error) -> String {
+    let mut text = text::lines(&error.to_string());
     let mut cause = error.source();
     while let Some(error) = cause {
-        let message = error.to_string();
-        if !text.ends_with(&message) {
+        let message = text::lines(&error.to_string());
+        if !text.to_lowercase().ends_with(&message.to_lowercase()) {
             text.push_str(": ");
             text.push_str(&message);
         }
@@ -323,7 +323,7 @@ mod tests {
 
     #[test]
     fn causes_follow_once() {
-        let io = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        let io = std::io::Error::from_raw_os_error(13);
         let failure = Failure::from(BackendError {
             operation: hucha_store::backend::Operation::Put,
             key: "keys/1".into(),

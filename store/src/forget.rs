@@ -7,11 +7,15 @@ use crate::format::objects::{Manifest, TrashMarker};
 use crate::id::Uuid;
 use crate::repository::{Repository, uuid_key};
 use crate::snapshot::republish;
+use crate::snapshots::SnapshotList;
 
 /// Why a forgotten snapshot stays forgotten.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UndeleteError {
+    /// It was taken back already.
+    #[error("it is there already: it was taken back before")]
+    Exists,
     /// gc has freed some of its data.
     #[error("gc has already freed some of its data")]
     Gone,
@@ -40,8 +44,13 @@ pub fn forget(repository: &Repository, name: Uuid) -> Result<bool, AccessError> 
 /// copy is left. Its id, time and everything else stay; `origin` is the old name.
 ///
 /// # Errors
-/// [`UndeleteError::Gone`] when data is missing; nothing is committed then.
+/// [`UndeleteError::Gone`] when data is missing; nothing is committed then. Two calls at the same
+/// moment may both commit: the same snapshot then stands twice, and can be forgotten once more.
 pub fn undelete(repository: &Repository, manifest: &Manifest) -> Result<Manifest, UndeleteError> {
+    let list = SnapshotList::read(repository)?;
+    if list.committed.iter().any(|m| m.id == manifest.id) {
+        return Err(UndeleteError::Exists);
+    }
     let again = Manifest {
         origin: Some(manifest.name),
         ..manifest.clone()

@@ -9,6 +9,8 @@ pub mod crypto;
 pub mod entry;
 pub mod environment;
 pub mod error;
+#[cfg(test)]
+mod explore;
 pub mod forget;
 pub mod format;
 pub mod gc;

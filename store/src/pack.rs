@@ -8,7 +8,8 @@ use crate::backend::{Area, Backend, Key};
 use crate::crypto::{DataKey, fresh_uuid};
 use crate::error::AccessError;
 use crate::format::pack::{
-    HEADER, MAX_HEADER, PackHeader, TRAILER, decode_directory, decode_trailer, encode_directory,
+    HEADER, MAX_HEADER, PackHeader, TRAILER, UUID_OFFSET, decode_directory, decode_trailer,
+    encode_directory,
 };
 use crate::format::record::{HEADER as RECORD_HEADER, MAX_SEALED, TableRow};
 use crate::format::segment::{SegmentPack, SegmentRow};
@@ -25,6 +26,10 @@ const SPOOL_ABOVE: u64 = MIN_PACK;
 /// The size of new packs for a repository of so many bytes: it keeps the number of packs below a
 /// few thousand until the largest size is reached.
 pub(crate) fn target_size(repository: u64) -> u64 {
+    #[cfg(test)]
+    if crate::testing::is_single() {
+        return 1;
+    }
     (repository / 2048).clamp(MIN_PACK, MAX_PACK)
 }
 
@@ -152,6 +157,22 @@ impl PackBuilder {
     }
 }
 
+impl FinishedPack {
+    /// Gives it a fresh uuid, and so another name.
+    pub fn rename(&mut self) -> Result<(), AccessError> {
+        let uuid = fresh_uuid();
+        self.body
+            .overwrite(UUID_OFFSET, &uuid.0)
+            .map_err(AccessError::Spool)?;
+        let mut hasher = blake3::Hasher::new();
+        let mut reader = self.body.reader().map_err(AccessError::Spool)?;
+        std::io::copy(&mut reader, &mut hasher).map_err(AccessError::Spool)?;
+        self.id = PackId(*hasher.finalize().as_bytes());
+        self.info.id = self.id;
+        Ok(())
+    }
+}
+
 /// An unnamed 0600 file in `folder`: it vanishes with the process.
 fn spool_file(folder: &Path) -> std::io::Result<File> {
     let name = folder.join(format!("spool-{}", fresh_uuid()));
@@ -210,4 +231,29 @@ pub(crate) fn read_directory(
 /// Whether a stored length can be that of a record.
 pub(crate) fn is_record_length(stored: u32) -> bool {
     (RECORD_HEADER..=RECORD_HEADER + MAX_SEALED).contains(&(stored as usize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_name_is_another_uuid_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        for (spool, target) in [(None, 0), (Some(folder.path()), SPOOL_ABOVE + 1)] {
+            let session = Uuid([7; 16]);
+            let mut pack = PackBuilder::new(World::Content, session, &[], spool, target).unwrap();
+            pack.push(&[1, 2, 3], &[]).unwrap();
+            let mut pack = pack.finish().unwrap();
+            let (id, before) = (pack.id, pack.body.to_vec().unwrap());
+            pack.rename().unwrap();
+            let after = pack.body.to_vec().unwrap();
+            assert!(pack.id != id && pack.info.id == pack.id);
+            assert_eq!(*blake3::hash(&after).as_bytes(), pack.id.0);
+            let header = |bytes: &[u8]| PackHeader::decode(bytes).unwrap().0;
+            assert_ne!(header(&after).uuid, header(&before).uuid);
+            assert_eq!(header(&after).session, session);
+            assert_eq!(after[HEADER..], before[HEADER..]);
+        }
+    }
 }

@@ -4,7 +4,7 @@
 //! makes one: plain bytes cannot be stored by mistake.
 
 use std::fs::File;
-use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
 
 /// The stored form of one object: in memory, or in a spool file.
 #[derive(Debug)]
@@ -44,6 +44,25 @@ impl Sealed {
     /// Whether nothing is stored.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Replaces bytes in the middle.
+    ///
+    /// # Errors
+    /// When the spool file cannot be written, or there are fewer bytes.
+    pub(crate) fn overwrite(&mut self, offset: usize, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.body {
+            Body::Bytes(body) => {
+                let range = body.get_mut(offset..offset + bytes.len());
+                let range = range.ok_or(io::ErrorKind::UnexpectedEof)?;
+                range.copy_from_slice(bytes);
+                Ok(())
+            }
+            Body::Spool { file, .. } => {
+                file.seek(SeekFrom::Start(offset as u64))?;
+                file.write_all(bytes)
+            }
+        }
     }
 
     /// A reader from the first byte on. One at a time: a spool file has one position.

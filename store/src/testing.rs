@@ -176,6 +176,20 @@ pub(crate) fn take(repository: &Repository, source: &mut MapSource) -> SnapshotR
     snapshot(repository, source, &options, &Silent::default()).unwrap()
 }
 
+thread_local! {
+    static SINGLE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// From now on every record of this thread holds one chunk, and every pack one record.
+pub(crate) fn single_chunks(single: bool) {
+    SINGLE.with(|s| s.set(single));
+}
+
+/// Whether it is so.
+pub(crate) fn is_single() -> bool {
+    SINGLE.with(std::cell::Cell::get)
+}
+
 /// Bytes that do not compress and follow from a seed.
 pub(crate) fn noise(n: usize, seed: &str) -> Vec<u8> {
     let mut out = vec![0; n];
@@ -270,6 +284,10 @@ mod tests {
         assert!(!forget(&repository, first.manifest.name).unwrap());
         let again = undelete(&repository, &first.manifest).unwrap();
         assert_eq!(again.origin, Some(first.manifest.name));
+        assert!(
+            undelete(&repository, &first.manifest).is_err(),
+            "it is there already"
+        );
         assert!(forget(&repository, again.name).unwrap());
         let report = gc(&repository, &GcOptions::default(), &Silent::default()).unwrap();
         assert!(report.bytes_freed > 4_000_000, "{report:?}");

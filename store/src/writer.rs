@@ -18,7 +18,7 @@ use crate::format::record::TableRow;
 use crate::format::segment::{Segment, SegmentHeader, SegmentPack, SegmentRow};
 use crate::id::{ChunkId, PackId, SegmentId, Uuid};
 use crate::index::{Bases, Encoding};
-use crate::pack::{PackBuilder, pack_key, target_size};
+use crate::pack::{FinishedPack, PackBuilder, pack_key, target_size};
 use crate::reader::Reader;
 use crate::record::{
     EncodedChunk, RecordBuilder, SHARED_BELOW, World, seal_record, table_row, verify_record,
@@ -111,6 +111,7 @@ impl<'r> Writer<'r> {
         }
     }
 
+    #[cfg(test)]
     /// Closes packs at another size than the repository's bytes ask for.
     pub fn with_pack_size(mut self, bytes: u64) -> Writer<'r> {
         self.target = bytes;
@@ -209,8 +210,8 @@ impl<'r> Writer<'r> {
 
     /// Puts a pack; its rows wait for a segment from then on.
     fn publish(&self, pack: PackBuilder) -> Result<(), AccessError> {
-        let finished = pack.finish()?;
-        self.put_fresh(&pack_key(&finished.id)?, &finished.body)?;
+        let mut finished = pack.finish()?;
+        self.put_pack(&mut finished)?;
         let now = self.repository.environment().clock.now();
         let due = {
             let Ok(mut pending) = self.pending.lock() else {
@@ -228,6 +229,28 @@ impl<'r> Writer<'r> {
             pending.rows.len() >= SEGMENT_ROWS || now.seconds_since(since) >= SEGMENT_SECONDS
         };
         if due { self.publish_segment() } else { Ok(()) }
+    }
+
+    /// Puts a pack. When the answer is lost it gets another name: the first put may land at any
+    /// later time, and must not bring back a pack that gc has deleted and whose rows are dropped.
+    fn put_pack(&self, pack: &mut FinishedPack) -> Result<(), AccessError> {
+        for tries in 1.. {
+            if self.dry {
+                break;
+            }
+            let key = pack_key(&pack.id)?;
+            match self.repository.backend().put(&key, &pack.body) {
+                Ok(Put::Created) => break,
+                Ok(Put::Exists) => return Err(AccessError::NotFresh(key.to_string())),
+                Err(e) if tries < PUT_TRIES && (e.retry || e.trouble == Trouble::Unknown) => {
+                    pack.rename()?;
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+        self.new_stored
+            .fetch_add(pack.body.len(), Ordering::Relaxed);
+        Ok(())
     }
 
     /// Puts an object under a name of its own. When the answer is lost it is put again: then the

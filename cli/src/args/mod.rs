@@ -51,7 +51,12 @@ pub struct GlobalArgs {
     pub repository: Option<OsString>,
 
     /// Read the password from a file [env: HUCHA_PASSWORD_FILE]
-    #[arg(long, global = true, value_name = "FILE", conflicts_with_all = ["password_command", "key_file"])]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        conflicts_with_all = ["password_command", "key_file"]
+    )]
     pub password_file: Option<PathBuf>,
 
     /// Run a command that prints the password [env: HUCHA_PASSWORD_COMMAND]

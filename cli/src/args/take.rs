@@ -27,7 +27,11 @@ pub struct InitArgs {
     )]
     pub encryption: EncryptionArg,
     /// Make a key file (random, for you alone to read) and use it instead of a password
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["key_file", "password_file", "password_command"])]
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["key_file", "password_file", "password_command"]
+    )]
     pub new_key_file: Option<PathBuf>,
     /// Label of the first key
     #[arg(long, value_name = "TEXT", default_value = "")]

@@ -7,6 +7,8 @@ const MAGIC: [u8; 8] = *b"huchapck";
 const END: [u8; 8] = *b"huchaend";
 /// Bytes of the fixed part of a header.
 pub(crate) const HEADER: usize = 44;
+/// Where the uuid stands in the fixed part.
+pub(crate) const UUID_OFFSET: usize = 28;
 /// Bytes of the trailer.
 pub(crate) const TRAILER: usize = 16;
 /// `wrap` of a data key that is sealed under the wrap key.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use super::reach::{Bits, Reach};
 use super::{GcError, GcOptions, fence, guard, reach};
 use crate::error::AccessError;
+use crate::format::objects::Manifest;
 use crate::id::{ChunkId, PackId, Uuid};
 use crate::index::{Found, KnownPack, PackNumber, Place};
 use crate::pack::read_header;
@@ -69,12 +70,27 @@ pub(super) fn chosen(view: &View<'_>, found: &Found) -> Result<Option<Place>, Ac
     Ok(view.usable_of(found)?.map(|usable| usable.place))
 }
 
-/// Plans. Lists packs, sessions, gc lists, snapshots, index, in this order.
+/// Plans. What is lost because its snapshot was forgotten meanwhile is no damage: then it begins
+/// again.
 pub(super) fn mark(
     repository: &Repository,
     own: Option<Uuid>,
     options: &GcOptions,
 ) -> Result<Plan, GcError> {
+    loop {
+        if let Some(plan) = try_mark(repository, own, options)? {
+            return Ok(plan);
+        }
+    }
+}
+
+/// Lists packs, sessions, gc lists, snapshots, index, in this order. `None` when a snapshot was
+/// forgotten meanwhile and something is lost.
+fn try_mark(
+    repository: &Repository,
+    own: Option<Uuid>,
+    options: &GcOptions,
+) -> Result<Option<Plan>, GcError> {
     let sizes = list_packs(repository)?;
     let mut open = fence::unsettled(repository)?;
     open.extend(own);
@@ -94,7 +110,15 @@ pub(super) fn mark(
     reach::prune(repository, &snapshots.committed);
     stop_if_missing(repository, &reach)?;
     let (live, uses, lost) = weigh(repository, &view, reach.chunks)?;
-    stop_if_absent(repository, &sizes, lost)?;
+    let absent = absent(repository, &lost)?;
+    if !absent.is_empty() {
+        let now = SnapshotList::read(repository)?;
+        let stands = |m: &Manifest| now.committed.iter().any(|n| n.name == m.name);
+        if snapshots.committed.iter().all(stands) {
+            return Err(GcError::Damaged { chunks: absent });
+        }
+        return Ok(None);
+    }
     let packs = repository.index().packs(&repository.segments())?;
     let candidates = Candidates {
         repository,
@@ -104,7 +128,7 @@ pub(super) fn mark(
     };
     let mut plan = candidates.plan(&packs, &uses, live, sizes, options)?;
     plan.committed = snapshots.committed.iter().map(|m| m.name).collect();
-    Ok(plan)
+    Ok(Some(plan))
 }
 
 /// Stops when a snapshot needs a chunk that no segment knows, and the snapshot is still committed.
@@ -128,32 +152,31 @@ fn stop_if_missing(repository: &Repository, reach: &Reach) -> Result<(), GcError
     }
 }
 
-/// Stops when a living chunk has no place in any pack that exists, condemned or not. One that is
-/// only in condemned packs is saved by their sweep.
-fn stop_if_absent(
-    repository: &Repository,
-    sizes: &HashMap<PackId, u64>,
-    lost: Vec<Found>,
-) -> Result<(), GcError> {
+/// Living chunks that have no place in any pack that exists, condemned or not. One that is only in
+/// condemned packs is saved by their sweep. Snapshots and index are younger than the plan's listing
+/// of packs, and another collector may have moved chunks since, so both are read again: packs, then
+/// the index, as rows of a pack that stands never vanish.
+fn absent(repository: &Repository, lost: &[Found]) -> Result<Vec<String>, AccessError> {
+    if lost.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sizes = list_packs(repository)?;
+    repository.update_index()?;
+    let segments = repository.segments();
     let mut chunks = Vec::new();
-    for found in lost {
+    for chunk in lost {
+        let found = repository.index().find(&segments, &chunk.id)?;
         let mut exists = false;
-        for place in &found.places {
-            let pack = repository
-                .index()
-                .pack(&repository.segments(), place.pack)?;
+        for place in found.iter().flat_map(|f| &f.places) {
+            let pack = repository.index().pack(&segments, place.pack)?;
             exists = exists || pack.is_some_and(|p| sizes.contains_key(&p.id));
         }
         if !exists {
-            chunks.push(format!("{:.12}", found.id));
+            chunks.push(format!("{:.12}", chunk.id));
         }
     }
     chunks.truncate(10);
-    if chunks.is_empty() {
-        Ok(())
-    } else {
-        Err(GcError::Damaged { chunks })
-    }
+    Ok(chunks)
 }
 
 type Weighed = (Live, HashMap<PackNumber, Use>, Vec<Found>);

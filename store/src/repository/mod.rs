@@ -80,6 +80,15 @@ impl Repository {
         }
     }
 
+    /// Takes an index that was filled earlier.
+    #[cfg(test)]
+    pub(crate) fn replace_index(&mut self, index: Arc<dyn crate::index::Index>) {
+        let fresh = |_: bool| -> Result<Arc<dyn crate::index::Index>, crate::index::IndexError> {
+            Ok(Arc::new(crate::index::MemoryIndex::default()))
+        };
+        self.index = IndexHandle::new(index, Box::new(fresh));
+    }
+
     /// Brings the index up to date with the repository's segments.
     pub(crate) fn update_index(&self) -> Result<(), AccessError> {
         self.index.update(&self.segments())

@@ -179,6 +179,12 @@ fn take(
     };
     let table = Arc::new(GearTable::derive(repository.keys().gear_key()));
     let cutter = Cutter::new(table, source.profile());
+    if let Some(parent) = &parent {
+        monitor.event(Event::Expect {
+            bytes: parent.bytes,
+            entries: parent.entries,
+        });
+    }
     monitor.event(Event::Phase("reading"));
     let taken = pool::run(
         writer,
