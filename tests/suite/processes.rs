@@ -213,3 +213,19 @@ fn ten_processes_at_once_lose_nothing() {
     assert!([snapshots, gcs, checks, restores].iter().all(|n| *n > 0));
     afterwards(&actors);
 }
+
+#[test]
+fn what_two_sweepers_of_one_list_leave_goes_with_the_next_gc() {
+    let world = World::new();
+    fs::write(world.path("f"), "x").unwrap();
+    world.snapshot("f");
+    // The slower of them puts it after the faster has retired the list.
+    fs::create_dir_all(world.repository().join("gc")).unwrap();
+    let orphan = world
+        .repository()
+        .join("gc/0123456789abcdef0123456789abcdef.open");
+    fs::write(&orphan, "x").unwrap();
+    world.ok(["gc"]);
+    assert!(!orphan.exists());
+    world.assert_whole();
+}
