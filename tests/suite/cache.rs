@@ -160,7 +160,7 @@ fn a_cache_folder_that_nobody_may_write_does_no_harm() {
     if !is_root("a cache folder of another user") {
         return;
     }
-    let world = used_world().as_nobody();
+    let world = used_world().into_nobodys();
     for mode in [0o500, 0o000] {
         for folder in data::walk(&world.path("cache"))
             .iter()

@@ -281,7 +281,7 @@ fn a_damaged_session_stops_nobody() {
         world.ok(["restore", "latest", "back"]);
         let gc = world.run(["gc"]);
         assert!([0, 12].contains(&gc.code()), "{way:?}: {}", gc.stderr);
-        assert_eq!(victim.missing(), [PathBuf::new(); 0]);
+        assert!(victim.missing().is_empty());
         assert!(
             [0, 12].contains(&world.run(["check", "--read-data"]).code()),
             "{way:?}"

@@ -277,9 +277,9 @@ fn an_unreadable_file_is_3_and_published() {
     let world = World::new();
     small_tree(&world.path("src"), 1);
     let locked = world.path("src/c/other");
-    fs::set_permissions(&locked, fs::Permissions::from_mode(0)).unwrap();
-    fs::set_permissions(world.path("src/empty"), fs::Permissions::from_mode(0)).unwrap();
-    let world = world.as_nobody();
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o000)).unwrap();
+    fs::set_permissions(world.path("src/empty"), fs::Permissions::from_mode(0o000)).unwrap();
+    let world = world.into_nobodys();
     let ran = world.run(["snapshot", "src", "--json"]).expect(3);
     let taken = ran.object();
     assert_eq!(taken["incomplete"], true, "{taken}");
@@ -333,11 +333,11 @@ fn a_repository_that_refuses_is_13() {
     }
     let world = World::new();
     fs::write(world.path("f"), "x").unwrap();
-    let world = world.as_nobody();
+    let world = world.into_nobodys();
     world.snapshot("f");
     fs::set_permissions(
         world.repository().join("packs"),
-        fs::Permissions::from_mode(0),
+        fs::Permissions::from_mode(0o000),
     )
     .unwrap();
     world.run(["check"]).expect(13);

@@ -447,7 +447,7 @@ fn an_ordinary_user_restores_without_owners_and_is_told_once() {
     let world = World::new();
     small_tree(&world.path("src"), 13);
     world.snapshot("src");
-    let world = world.as_nobody();
+    let world = world.into_nobodys();
     let told = world.ok(["restore", "latest", "back"]);
     assert_eq!(told.stderr.matches("owner").count(), 1, "{}", told.stderr);
     let bytes = |path: &str| fs::read(world.path(path)).unwrap();

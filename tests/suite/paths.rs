@@ -347,7 +347,7 @@ fn a_refused_attribute_is_3() {
         return;
     }
     world.snapshot("src");
-    let world = world.as_nobody();
+    let world = world.into_nobodys();
     world
         .run(["restore", "latest", "back"])
         .expect(3)

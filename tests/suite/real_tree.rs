@@ -210,9 +210,12 @@ fn locked_folders(root: &Path) {
     }
 }
 
+/// Makes one part of the tree.
+type Part = fn(&Path);
+
 fn generate(root: &Path) {
     copy_packages(&root.join("packages"));
-    let parts: [(&str, fn(&Path)); 5] = [
+    let parts: [(&str, Part); 5] = [
         ("names", odd_names),
         ("contents", odd_contents),
         ("metadata", odd_metadata),

@@ -8,8 +8,7 @@ pub mod world;
 use std::path::Path;
 use std::process::Command;
 
-pub use data::Random;
-pub use process::{Call, Ran};
+pub use process::Ran;
 pub use world::World;
 
 /// Whether the sizes of the issue are asked for (`HUCHA_TESTS=full`), not those of CI.

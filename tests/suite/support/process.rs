@@ -52,12 +52,6 @@ impl Call {
         self
     }
 
-    /// Connects its output to something else than the test.
-    pub fn stdout_to(mut self, to: impl Into<Stdio>) -> Call {
-        self.command.stdout(to);
-        self
-    }
-
     /// Adds an argument.
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Call {
         self.command.arg(arg);
@@ -173,11 +167,6 @@ impl Running {
     /// Sends a signal; nothing happens when it has ended.
     pub fn signal(&self, signal: Signal) {
         let _ = pidfd_send_signal(&self.pidfd, signal);
-    }
-
-    /// Its process id.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
     }
 
     /// Writes to its standard input, which stays open.

@@ -76,7 +76,7 @@ impl World {
     }
 
     /// From now on calls are made by an ordinary user, who owns all that is in this world.
-    pub fn as_nobody(mut self) -> World {
+    pub fn into_nobodys(mut self) -> World {
         let program = self.path("hucha");
         fs::copy(binary(), &program).unwrap();
         self.program = program;
