@@ -16,6 +16,8 @@ pub(crate) enum Hole {
     NoWaiting,
     /// A sweep checks nothing of what other snapshots need (closed by: sweep 6–10).
     NoVerify,
+    /// A pack whose put was not answered is put again under its name.
+    SameName,
 }
 
 thread_local! {

@@ -22,16 +22,6 @@ pub(crate) struct MapSource {
     pub opened: u64,
 }
 
-impl MapSource {
-    pub fn of(files: &[(&str, &[u8])]) -> MapSource {
-        let file = |(path, bytes): &(&str, &[u8])| (path.as_bytes().to_vec(), bytes.to_vec());
-        MapSource {
-            files: files.iter().map(file).collect(),
-            opened: 0,
-        }
-    }
-}
-
 struct Bytes<'a>(&'a [u8]);
 
 impl Contents for Bytes<'_> {

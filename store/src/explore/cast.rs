@@ -18,6 +18,7 @@ use crate::holes::{self, Hole};
 use crate::monitor::Silent;
 use crate::repository::Repository;
 use crate::snapshot::{SnapshotError, SnapshotOptions, snapshot};
+use crate::snapshots::SnapshotList;
 use crate::source::{Profile, Sink, Source, SourceError};
 use crate::testing::{self, MapSource, single_chunks};
 
@@ -36,6 +37,8 @@ pub(super) enum Role {
     Merge,
     /// Forgets the n-th snapshot of the past.
     Forget(usize),
+    /// Forgets what was committed since.
+    ForgetNew,
     /// Undeletes it.
     Undelete(usize),
 }
@@ -206,12 +209,28 @@ impl Part {
                 Ok(first) => End::Done(format!("{first}")),
                 Err(e) => failed(&e),
             },
+            Role::ForgetNew => match self.forget_new(&repository) {
+                Ok(n) => End::Done(format!("{n}")),
+                Err(e) => failed(&e),
+            },
             Role::Undelete(n) => match undelete(&repository, &self.snapshots[n]) {
                 Ok(manifest) => End::Done(manifest.name.to_string()),
                 Err(e @ (UndeleteError::Gone | UndeleteError::Exists)) => End::Done(e.to_string()),
                 Err(UndeleteError::Access(e)) => failed(&e),
             },
         }
+    }
+}
+
+impl Part {
+    fn forget_new(&self, repository: &Repository) -> Result<u64, AccessError> {
+        let mut forgotten = 0;
+        for manifest in SnapshotList::read(repository)?.committed {
+            if !self.snapshots.iter().any(|m| m.name == manifest.name) {
+                forgotten += u64::from(forget(repository, manifest.name)?);
+            }
+        }
+        Ok(forgotten)
     }
 }
 

@@ -65,6 +65,12 @@ fn finds_hole_no_waiting() {
 }
 
 #[test]
+fn finds_hole_same_name() {
+    let roles = [Role::Snapshot("ad"), Role::Gc(Fence::Now)];
+    finds(&forgotten(), roles, Hole::SameName);
+}
+
+#[test]
 fn finds_hole_no_verify() {
     let roles = [Role::Gc(Fence::Auto), Role::Snapshot("ad")];
     finds(&forgotten(), roles, Hole::NoVerify);

@@ -62,7 +62,7 @@ pub(super) fn explore(troupe: &Troupe, scene: &Scene, bound: Bound) -> Found {
         let outcome = troupe.play(scene, Plan::of(&schedule));
         found.schedules += 1;
         found.steps += outcome.ended.trace.len() as u64;
-        let deep = schedule.len() < 2 || found.schedules as usize % bound.deep == 0;
+        let deep = schedule.len() < 2 || (found.schedules as usize).is_multiple_of(bound.deep);
         if let Err(why) = judge(&outcome, deep) {
             found.violation = Some((schedule, why));
             return found;
@@ -149,13 +149,20 @@ fn add(schedule: &Schedule, at: usize, choice: Choice, work: &mut Vec<Schedule>)
 /// A schedule step by step, for people.
 pub(super) fn show(troupe: &Troupe, scene: &Scene, schedule: &Schedule) -> String {
     let outcome = troupe.play(scene, Plan::of(schedule));
+    describe(scene, &outcome, schedule)
+}
+
+/// A run step by step, for people.
+pub(super) fn describe(scene: &Scene, outcome: &Outcome, schedule: &[(usize, Choice)]) -> String {
     let mut lines = vec![scene.describe()];
     for (number, step) in outcome.ended.trace.iter().enumerate() {
         let name = match &step.key {
             Some(key) => format!("{}/{:.8}", step.area.folder(), key.name()),
             None => step.area.folder().to_owned(),
         };
-        let taken: Vec<_> = schedule.iter().filter(|(at, _)| *at == number).collect();
+        let mut taken: Vec<_> = schedule.iter().filter(|(at, _)| *at == number).collect();
+        let own = step.choice.map(|choice| (number, choice));
+        taken.extend(own.iter().filter(|_| schedule.is_empty()));
         let choice = if taken.is_empty() {
             String::new()
         } else {

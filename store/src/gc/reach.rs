@@ -10,6 +10,7 @@ use crate::index::ChunkNumber;
 use crate::reader::Reader;
 use crate::record::World;
 use crate::repository::Repository;
+use crate::snapshots::SnapshotList;
 use crate::tree::Tree;
 
 /// A set of chunk numbers.
@@ -107,7 +108,12 @@ impl Reach {
                 reach.chunks.join(&kept);
                 continue;
             }
-            let (own, missing) = walk(repository, reader, manifest)?;
+            let (own, missing) = match walk(repository, reader, manifest) {
+                Ok(walked) => walked,
+                // Forgotten since it was listed, and collected by another: it needs nothing.
+                Err(e) if e.is_damage() && !is_committed(repository, manifest.name)? => continue,
+                Err(e) => return Err(e.into()),
+            };
             if missing.is_empty() {
                 store(repository, manifest.name, generation, &own);
             }
@@ -133,6 +139,11 @@ impl Reach {
             chunks: self.missing.iter().take(10).map(name).collect(),
         })
     }
+}
+
+fn is_committed(repository: &Repository, name: Uuid) -> Result<bool, AccessError> {
+    let list = SnapshotList::read(repository)?;
+    Ok(list.committed.iter().any(|m| m.name == name))
 }
 
 type Walked = (Bits, Vec<(World, ChunkId)>);

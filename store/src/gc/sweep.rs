@@ -8,6 +8,7 @@ use super::{GcError, copy, guard};
 use crate::backend::Area;
 use crate::crypto::Kind;
 use crate::error::AccessError;
+use crate::format::objects::Manifest;
 use crate::id::{ChunkId, PackId, Uuid};
 use crate::monitor::Monitor;
 use crate::pack::pack_key;
@@ -147,13 +148,18 @@ fn verify(
                 });
             }
             Ok(Round::Renumbered) => {}
-            Err(AccessError::LostChunk { chunk, .. }) if lost_before => {
-                return Err(GcError::Damaged {
-                    chunks: vec![format!("{chunk:.12}")],
-                });
-            }
             // Its snapshot may have been forgotten, or another collector has moved it.
-            Err(AccessError::LostChunk { .. }) => lost_before = true,
+            Err(AccessError::LostChunk { chunk, .. }) => {
+                let now = SnapshotList::read(repository)?;
+                let stands = |m: &Manifest| now.committed.iter().any(|n| n.name == m.name);
+                let stand = snapshots.committed.iter().all(stands);
+                if stand && lost_before {
+                    return Err(GcError::Damaged {
+                        chunks: vec![format!("{chunk:.12}")],
+                    });
+                }
+                lost_before = stand;
+            }
             Err(e) => return Err(e.into()),
         }
     }

@@ -115,16 +115,16 @@ impl IndexHandle {
             .map_err(|_| IndexError("a thread failed while using it".into()).into())
     }
 
-    /// Reads what the repository has and the index has not. Another history, or a cache that
-    /// fails, makes a new index.
+    /// Reads what the repository has and the index has not. Another history, or a cache that fails,
+    /// makes a new one; when that fails too (a full disk) it is kept in memory.
     pub fn update(&self, segments: &Segments<'_>) -> Result<(), AccessError> {
-        match self.try_update(segments) {
-            Err(AccessError::Index(error)) => {
-                self.replace(&error, false)?;
-                self.try_update(segments)
+        for private in [false, true] {
+            match self.try_update(segments) {
+                Err(AccessError::Index(_)) => self.replace(private)?,
+                other => return other,
             }
-            other => other,
         }
+        self.try_update(segments)
     }
 
     fn try_update(&self, segments: &Segments<'_>) -> Result<(), AccessError> {
@@ -159,7 +159,7 @@ impl IndexHandle {
             }
             let lost = |a: &super::Applied| !names.contains(&a.id) && !replaced.contains(&a.id);
             if applied.iter().any(lost) {
-                self.replace(&IndexError("it belongs to another history".into()), false)?;
+                self.replace(false)?;
                 continue;
             }
             return Ok(());
@@ -176,29 +176,21 @@ impl IndexHandle {
     }
 
     /// Puts an empty index in the place of one that failed.
-    fn replace(&self, why: &IndexError, private: bool) -> Result<(), AccessError> {
-        let _ = why;
+    fn replace(&self, private: bool) -> Result<(), AccessError> {
         let fresh = (self.fresh)(private)?;
-        let mut state = self
-            .state
-            .write()
-            .map_err(|_| IndexError("a thread failed while using it".into()))?;
+        let mut state = self.write()?;
         state.index = fresh;
         state.overlay = None;
         state.generation += 1;
         Ok(())
     }
 
-    /// Adds the rows of acknowledged segments.
-    pub fn apply(&self, batch: &[(SegmentId, Segment)]) -> Result<(), AccessError> {
+    fn apply(&self, batch: &[(SegmentId, Segment)]) -> Result<(), AccessError> {
         if batch.is_empty() {
             return Ok(());
         }
         let refs: Vec<_> = batch.iter().map(|(id, segment)| (*id, segment)).collect();
-        let mut state = self
-            .state
-            .write()
-            .map_err(|_| IndexError("a thread failed while using it".into()))?;
+        let mut state = self.write()?;
         let busy = state.overlay.is_some() || state.index.apply(&refs)? == Apply::Busy;
         if busy {
             state.overlay.get_or_insert_default().apply(&refs)?;
@@ -206,12 +198,32 @@ impl IndexHandle {
         Ok(())
     }
 
+    /// Adds the rows of a segment that this process has put. A cache that cannot take them (a full
+    /// disk) does not stop the run: they are kept in memory.
+    pub fn apply_own(&self, id: SegmentId, segment: Segment) -> Result<(), AccessError> {
+        let batch = [(id, segment)];
+        if let Err(AccessError::Index(_)) = self.apply(&batch) {
+            let [(id, segment)] = &batch;
+            self.write()?
+                .overlay
+                .get_or_insert_default()
+                .apply(&[(*id, segment)])?;
+        }
+        Ok(())
+    }
+
+    fn write(&self) -> Result<std::sync::RwLockWriteGuard<'_, State>, AccessError> {
+        self.state
+            .write()
+            .map_err(|_| IndexError("a thread failed while using it".into()).into())
+    }
+
     /// Makes sure that numbers are dense and complete, as gc needs them: without an overlay.
     pub fn settle(&self, segments: &Segments<'_>) -> Result<(), AccessError> {
         if self.read()?.overlay.is_none() {
             return Ok(());
         }
-        self.replace(&IndexError("busy".into()), true)?;
+        self.replace(true)?;
         self.update(segments)
     }
 
@@ -224,9 +236,9 @@ impl IndexHandle {
         let first = question(&*self.read()?);
         match first {
             Ok(answer) => Ok(answer),
-            Err(error) => {
-                self.replace(&error, false)?;
-                self.try_update(segments)?;
+            Err(_) => {
+                self.replace(false)?;
+                self.update(segments)?;
                 Ok(question(&*self.read()?)?)
             }
         }
