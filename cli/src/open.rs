@@ -7,7 +7,7 @@ use hucha_store::backend::{Backend, BackendError, Local};
 use hucha_store::crypto::Encryption;
 use hucha_store::repository::{Credential, InitOptions, OpenError, Repository};
 
-use crate::errors::Failure;
+use crate::errors::{Code, Failure};
 use crate::outside::{cache_folder, environment};
 use crate::render::notice;
 use crate::render::text::lines;
@@ -152,7 +152,24 @@ fn only_ours(path: &Path) -> Result<(), Failure> {
                 .hint("a repository needs a folder of its own; choose a new or empty one"));
         }
     }
-    Ok(())
+    never_used(path)
+}
+
+/// A repository that lost its `config` is damaged, not absent: a second one must not be made over it.
+fn never_used(path: &Path) -> Result<(), Failure> {
+    let holds = |area: &str| {
+        let entries = std::fs::read_dir(path.join(area));
+        entries.is_ok_and(|mut entries| entries.next().is_some())
+    };
+    if !holds("snapshots") && !holds("packs") {
+        return Ok(());
+    }
+    let message = format!(
+        "{} holds a repository whose config is missing",
+        path.display()
+    );
+    Err(Failure::new(Code::Damaged, message)
+        .hint("put `config` back from a copy; nothing was changed"))
 }
 
 /// Who made the repository that is there now.

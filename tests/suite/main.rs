@@ -1,7 +1,33 @@
-//! The end-to-end suite.
+//! The end-to-end suite: the real binary in a hermetic environment, and the house rules.
 //!
 //! | module | shows |
 //! |---|---|
 //! | [`tidy`] | the house rules hold in every file of the workspace |
+//! | [`first_steps`] | every command from `init` to `gc`, streams, keys, what is written for whom |
+//! | [`exit_codes`] | each exit code, and which snapshots a failed run leaves: none |
+//! | [`paths`] | how typed paths are stored, how a restore lands, how snapshots are named |
+//! | [`real_tree`] | a real tree comes back equal by `rsync`; an unchanged one costs two objects |
+//! | [`scale`] | a million files in a folder and a file of 20 GiB in bounded memory |
+//! | [`processes`] | ten processes at once on one repository |
+//! | [`kills`] | `kill -9` at random moments of snapshot and gc |
+//! | [`cache`] | whatever happens to the local cache, commands succeed and say nothing wrong |
+//! | [`damage`] | damaged objects are named, the rest is restored, nothing panics |
+//!
+//! CI runs small sizes; `HUCHA_TESTS=full` runs those of the issue on the release binary.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails where it stands"
+)]
+
+mod cache;
+mod damage;
+mod exit_codes;
+mod first_steps;
+mod kills;
+mod paths;
+mod processes;
+mod real_tree;
+mod scale;
+mod support;
 mod tidy;

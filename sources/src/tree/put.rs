@@ -68,16 +68,17 @@ impl Shared {
         });
         refused.extend(attributes::replace(Subject::Open(file), &entry.xattrs));
         let mode = safe_mode(entry, owned);
-        note(
-            &mut refused,
-            "mode",
-            fs::fchmod(file, Mode::from_raw_mode(mode)),
-        );
-        note(
-            &mut refused,
-            "times",
-            fs::futimens(file, &times(&entry.meta)),
-        );
+        // What is right already is left alone: setting it would change the time of change, and the
+        // next snapshot would read the file again.
+        let stat = fs::fstat(file)?;
+        if stat.st_mode & 0o7777 != mode {
+            let set = fs::fchmod(file, Mode::from_raw_mode(mode));
+            note(&mut refused, "mode", set);
+        }
+        if !has_time(&stat, &entry.meta) {
+            let set = fs::futimens(file, &times(&entry.meta));
+            note(&mut refused, "times", set);
+        }
         Ok(Kept { refused })
     }
 
@@ -176,6 +177,12 @@ fn times(meta: &Meta) -> Timestamps {
         },
         last_modification: Timespec { tv_sec, tv_nsec },
     }
+}
+
+/// Whether a file was last modified when its entry says.
+fn has_time(stat: &Stat, meta: &Meta) -> bool {
+    let nanos = u64::try_from(stat.st_mtime_nsec).ok();
+    stat.st_mtime == meta.mtime.seconds && nanos == Some(u64::from(meta.mtime.nanos))
 }
 
 /// Changes a mode by name, of neither a link nor a file that has other names.

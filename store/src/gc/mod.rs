@@ -187,6 +187,7 @@ fn collect(
         sweep_ready(session, &[list], options, monitor, &mut report)?;
     }
     report.manifests_removed += sweep::remove_manifests(repository, &committed)?;
+    sweep::remove_orphans(repository)?;
     monitor.event(Event::Phase("folding the index"));
     report.segments_merged = merge::merge(repository, merge::When::AfterGc)?;
     count_waiting(repository, options, session.name(), &mut report)?;

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use super::reach::Reach;
 use super::{GcError, copy, guard};
 use crate::backend::Area;
+use crate::crypto::Kind;
 use crate::error::AccessError;
 use crate::format::objects::Manifest;
 use crate::id::{ChunkId, PackId, Uuid};
@@ -91,6 +92,29 @@ fn retire(repository: &Repository, list: Uuid) -> Result<(), AccessError> {
         .backend()
         .delete(&named_key(Area::Gc, format_args!("{list}.open")))?;
     repository.backend().delete(&uuid_key(Area::Gc, list))?;
+    Ok(())
+}
+
+/// Removes what two sweepers of one list can leave: the slower found no `gc/<l>.open`, and put one
+/// after the faster had retired the list. A list is put before its `.open` and its name never comes
+/// again, so an `.open` whose list is absent belongs to nobody; a sweeper that still holds it finds
+/// none of its packs.
+pub(super) fn remove_orphans(repository: &Repository) -> Result<(), AccessError> {
+    for name in repository.list_names(Area::Gc)? {
+        let list = name
+            .strip_suffix(".open")
+            .and_then(|l| l.parse::<Uuid>().ok());
+        let Some(list) = list else {
+            continue;
+        };
+        if repository
+            .get_object(&uuid_key(Area::Gc, list), Kind::List)?
+            .is_none()
+        {
+            let key = named_key(Area::Gc, &name);
+            repository.backend().delete(&key)?;
+        }
+    }
     Ok(())
 }
 

@@ -1,0 +1,315 @@
+//! Damaged objects: exit code 12 and a message that names them; what is whole is restored; nothing
+//! panics (that is asserted for every call of the suite).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::World;
+use crate::support::data::{self, Random, small_tree};
+
+/// What can happen to an object.
+#[derive(Debug, Clone, Copy)]
+enum Harm {
+    FlipMiddle,
+    FlipFirst,
+    FlipLast,
+    Halve,
+    Empty,
+    Remove,
+    Replace,
+}
+
+const HARMS: [Harm; 7] = [
+    Harm::FlipMiddle,
+    Harm::FlipFirst,
+    Harm::FlipLast,
+    Harm::Halve,
+    Harm::Empty,
+    Harm::Remove,
+    Harm::Replace,
+];
+
+fn harm(path: &Path, harm: Harm) {
+    let mut bytes = fs::read(path).unwrap();
+    let len = bytes.len();
+    match harm {
+        Harm::FlipMiddle => bytes[len / 2] ^= 0x10,
+        Harm::FlipFirst => bytes[0] ^= 0x01,
+        Harm::FlipLast => bytes[len - 1] ^= 0x80,
+        Harm::Halve => bytes.truncate(len / 2),
+        Harm::Empty => bytes.clear(),
+        Harm::Remove => return fs::remove_file(path).unwrap(),
+        Harm::Replace => bytes = Random(len as u64).bytes(len),
+    }
+    fs::write(path, bytes).unwrap();
+}
+
+/// A repository with two snapshots that is copied before each harm.
+struct Victim {
+    world: World,
+}
+
+impl Victim {
+    fn new() -> Victim {
+        let world = World::new();
+        small_tree(&world.path("src"), 1);
+        world.snapshot("src");
+        fs::write(world.path("src/a/more"), Random(2).bytes(300_000)).unwrap();
+        world.snapshot("src");
+        fs::rename(world.repository(), world.path("whole")).unwrap();
+        Victim { world }
+    }
+
+    /// Puts a whole copy in the repository's place, without a cache.
+    fn heal(&self) {
+        for name in ["repo", "cache", "back"] {
+            let _ = fs::remove_dir_all(self.world.path(name));
+        }
+        data::copy_folder(&self.world.path("whole"), &self.world.repository());
+    }
+
+    /// The objects of an area, relative to the repository.
+    fn objects(&self, area: &str) -> Vec<PathBuf> {
+        let root = self.world.path("whole");
+        let all = data::files(&root.join(area)).into_iter();
+        all.map(|f| f.strip_prefix(&root).unwrap().to_owned())
+            .collect()
+    }
+
+    /// Restored files are right; which are missing?
+    fn missing(&self) -> Vec<PathBuf> {
+        let (from, to) = (self.world.path("src"), self.world.path("back/src"));
+        let mut missing = Vec::new();
+        for file in data::files(&from) {
+            let name = file.strip_prefix(&from).unwrap();
+            let copy = to.join(name);
+            match fs::symlink_metadata(&copy) {
+                Err(_) => missing.push(name.to_owned()),
+                Ok(meta) if meta.is_symlink() => {}
+                Ok(_) => assert!(
+                    fs::read(&copy).unwrap() == fs::read(&file).unwrap(),
+                    "{name:?}"
+                ),
+            }
+        }
+        let strange = data::files(&to)
+            .into_iter()
+            .filter(|f| fs::symlink_metadata(from.join(f.strip_prefix(&to).unwrap())).is_err());
+        assert_eq!(strange.count(), 0, "half files are left");
+        missing
+    }
+}
+
+/// The end of an object's name, as messages show it.
+fn name_of(object: &Path) -> String {
+    object.file_name().unwrap().to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_damaged_pack_is_found_and_the_rest_restored() {
+    let victim = Victim::new();
+    let world = &victim.world;
+    for pack in victim.objects("packs") {
+        for way in HARMS {
+            victim.heal();
+            harm(&world.repository().join(&pack), way);
+            let told = world.run(["check", "--read-data"]).expect(12);
+            let all = told.text() + &told.stderr;
+            // A missing pack is told by what it held.
+            let named = all.contains(&name_of(&pack)[..8]) || all.contains("chunk ");
+            assert!(named || all.contains("page "), "{way:?}: {all}");
+            let ran = world.run(["restore", "latest", "back"]);
+            let missing = victim.missing();
+            assert!([0, 12].contains(&ran.code()), "{way:?}: {}", ran.stderr);
+            assert_eq!(
+                ran.code() == 12,
+                !missing.is_empty(),
+                "{way:?}: {missing:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn one_damaged_file_leaves_the_others_whole() {
+    let victim = Victim::new();
+    let world = &victim.world;
+    victim.heal();
+    // The pack of the second snapshot's data holds one file only.
+    let first: Vec<PathBuf> = victim.objects("packs");
+    let size = |p: &PathBuf| fs::metadata(world.path("whole").join(p)).unwrap().len();
+    let only = first
+        .iter()
+        .find(|p| (300_000..400_000).contains(&size(p)))
+        .unwrap();
+    harm(&world.repository().join(only), Harm::FlipMiddle);
+    let ran = world
+        .run(["restore", "latest", "back", "--json"])
+        .expect(12);
+    assert_eq!(victim.missing(), [PathBuf::from("a/more")]);
+    assert_eq!(ran.object()["damaged"][0]["path"], "src/a/more");
+    world.run(["cat", "latest:src/a/more"]).expect(12);
+    assert!(world.ok(["cat", "latest:src/a/small"]).stdout.len() == 5_000);
+    let told = world.run(["check", "--read-data"]).expect(12).text();
+    assert!(told.contains("src/a/more"), "{told}");
+    // The next snapshot stores it again when it reads it, and heals nothing less.
+    world.ok(["restore", "latest~1", "older"]);
+    assert!(!world.path("older/src/a/more").exists());
+}
+
+#[test]
+fn a_damaged_segment_is_named() {
+    let victim = Victim::new();
+    let world = &victim.world;
+    for segment in victim.objects("index") {
+        for way in HARMS {
+            victim.heal();
+            harm(&world.repository().join(&segment), way);
+            let told = world.run(["check"]).expect(12);
+            let all = told.text() + &told.stderr;
+            if !matches!(way, Harm::Remove) {
+                assert!(all.contains(&name_of(&segment)[..8]), "{way:?}: {all}");
+            }
+            let code = world.run(["restore", "latest", "back"]).code();
+            assert_eq!(code, 12, "{way:?}");
+            victim.missing();
+            // gc deletes nothing of a repository that it cannot read.
+            let before = data::files(&world.repository().join("packs"));
+            let gc = world.run(["gc", "--force", "--max-unused", "0"]);
+            assert_eq!(gc.code(), 12, "{way:?}: {}{}", gc.text(), gc.stderr);
+            assert_eq!(
+                before,
+                data::files(&world.repository().join("packs")),
+                "{way:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_damaged_manifest_is_named_and_stops_gc() {
+    let victim = Victim::new();
+    let world = &victim.world;
+    for manifest in victim.objects("snapshots") {
+        for way in HARMS {
+            if matches!(way, Harm::Remove) {
+                continue;
+            }
+            victim.heal();
+            harm(&world.repository().join(&manifest), way);
+            let told = world.run(["check"]).expect(12);
+            let all = told.text() + &told.stderr;
+            assert!(all.contains(&name_of(&manifest)[..8]), "{way:?}: {all}");
+            let listed = world.run(["snapshots", "--json"]).expect(12);
+            assert_eq!(listed.json().len(), 1, "the other is shown");
+            world.run(["gc", "--force", "--max-unused", "0"]).expect(12);
+            world.run(["restore", "latest", "back"]).expect(0);
+        }
+    }
+}
+
+#[test]
+fn a_damaged_key_slot_is_told_and_never_a_wrong_key_opens() {
+    let victim = Victim::new();
+    let world = &victim.world;
+    for slot in victim.objects("keys") {
+        for way in HARMS {
+            victim.heal();
+            harm(&world.repository().join(&slot), way);
+            for args in [&["snapshots"][..], &["check"], &["snapshot", "src"]] {
+                let ran = world.run(args);
+                // Copies of data keys stand in every pack: the repository may well work without.
+                let fine = [0, 11, 12].contains(&ran.code());
+                assert!(
+                    fine,
+                    "{way:?} {slot:?} {args:?}: {} {}",
+                    ran.code(),
+                    ran.stderr
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_damaged_config_is_told() {
+    let victim = Victim::new();
+    let world = &victim.world;
+    for way in HARMS {
+        victim.heal();
+        harm(&world.repository().join("config"), way);
+        for args in [
+            &["snapshots"][..],
+            &["check"],
+            &["gc"],
+            &["restore", "latest", "back"],
+        ] {
+            let ran = world.run(args);
+            // A copy of it stands in every key slot.
+            let codes: &[i32] = if matches!(way, Harm::Remove) {
+                &[0, 10, 12]
+            } else {
+                &[0, 12]
+            };
+            let fine = codes.contains(&ran.code());
+            assert!(fine, "{way:?} {args:?}: {} {}", ran.code(), ran.stderr);
+        }
+        let init = world.run(["init", "--encryption", "none"]).code();
+        assert!(
+            [1, 12].contains(&init),
+            "{way:?}: a second repository over the first: {init}"
+        );
+    }
+}
+
+#[test]
+fn a_damaged_session_stops_nobody() {
+    let victim = Victim::new();
+    let world = &victim.world;
+    for way in HARMS {
+        victim.heal();
+        let mut running = world.call(["snapshot", "-"]).open_stdin().start();
+        running.feed(&[1; 1000]);
+        // It stands when it has begun to read; wait for it.
+        let sessions = || world.objects("sessions");
+        while sessions().is_empty() && !running.ends_within(std::time::Duration::from_millis(2)) {}
+        let session = sessions().remove(0);
+        running.signal(rustix::process::Signal::KILL);
+        assert_eq!(running.wait().code(), -9);
+        harm(&session, way);
+        world.ok(["snapshot", "src"]);
+        world.ok(["restore", "latest", "back"]);
+        let gc = world.run(["gc"]);
+        assert!([0, 12].contains(&gc.code()), "{way:?}: {}", gc.stderr);
+        assert!(victim.missing().is_empty());
+        assert!(
+            [0, 12].contains(&world.run(["check", "--read-data"]).code()),
+            "{way:?}"
+        );
+    }
+}
+
+#[test]
+fn strange_files_in_the_repository_are_left_alone() {
+    let victim = Victim::new();
+    let world = &victim.world;
+    victim.heal();
+    let strangers = [
+        ".DS_Store",
+        "packs/Thumbs.db",
+        "index/README",
+        "sessions/x",
+        "letter",
+    ];
+    for name in strangers {
+        fs::write(world.repository().join(name), "x").unwrap();
+    }
+    fs::create_dir(world.repository().join("lost+found")).unwrap();
+    world.ok(["snapshot", "src"]);
+    world.ok(["forget", "--keep-last", "1"]);
+    world.ok(["gc", "--max-unused", "0"]);
+    world.assert_whole();
+    for name in strangers {
+        assert!(world.repository().join(name).exists(), "{name}");
+    }
+}

@@ -1,0 +1,347 @@
+//! A real tree, with everything that a file system can hold, comes back equal by `rsync`; an
+//! unchanged one opens no file and costs two objects.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use crate::support::data::{self, Random};
+use crate::support::{World, assert_same, has_tool, is_root, size, tool};
+
+/// Copies programs and packages of this machine: at least 50,000 files when full.
+fn copy_packages(root: &Path) {
+    fs::create_dir_all(root).unwrap();
+    let wanted = size(2_500, 55_000);
+    let mut count = 0;
+    for folder in size(
+        &["/usr/share/doc", "/usr/share/perl"][..],
+        &["/usr/share", "/usr/lib"],
+    ) {
+        if count < wanted && Path::new(folder).exists() {
+            let name = folder.replace('/', "_");
+            data::copy_folder(Path::new(folder), &root.join(name));
+            count = data::files(root).len();
+        }
+    }
+    let mut random = Random(20);
+    for number in count..wanted {
+        let folder = root.join(format!("generated/{}", number % 97));
+        fs::create_dir_all(&folder).unwrap();
+        let len = random.below(8_000) as usize;
+        fs::write(folder.join(format!("{number}.txt")), random.lines(len)).unwrap();
+    }
+}
+
+fn at(seconds: i64, nanos: u32) -> SystemTime {
+    let distance = Duration::new(seconds.unsigned_abs(), 0);
+    let whole = match seconds < 0 {
+        true => SystemTime::UNIX_EPOCH - distance,
+        false => SystemTime::UNIX_EPOCH + distance,
+    };
+    whole + Duration::from_nanos(u64::from(nanos))
+}
+
+/// Names that are no words.
+fn odd_names(root: &Path) {
+    let long = [b'n'; 255];
+    for name in [
+        &b"with\nnewline"[..],
+        b"with \t tab",
+        b"\xff\xfe not utf-8 \x80",
+        b" ",
+        b"-n",
+        b"\\",
+        b"*",
+        b"\x1b[31mred",
+        b"a:b",
+        b"'\"",
+        b"...",
+        b".hucha-0123456789abcdef.tmp",
+        &long,
+        "ñandú 貨 🐖".as_bytes(),
+    ] {
+        let path = root.join(OsStr::from_bytes(name));
+        fs::write(&path, name).unwrap();
+        let folder = root.join("folders").join(OsStr::from_bytes(name));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("inside"), name).unwrap();
+    }
+    // Names around '/' in the order of bytes: a folder's contents follow it all the same.
+    for name in [
+        "order/a/b",
+        "order/a.b",
+        "order/a-b",
+        "order/a!",
+        "order/a0",
+    ] {
+        fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();
+        fs::write(root.join(name), name).unwrap();
+    }
+}
+
+fn odd_contents(root: &Path) {
+    let mut random = Random(21);
+    fs::write(root.join("empty"), "").unwrap();
+    for len in [1, 511, 512, 513, 4095, 65_536, 262_144, 262_145, 3_000_000] {
+        fs::write(root.join(format!("random-{len}")), random.bytes(len)).unwrap();
+    }
+    fs::write(root.join("zeros"), vec![0; 1 << 20]).unwrap();
+    let sparse = fs::File::create(root.join("sparse")).unwrap();
+    for offset in [0, 5 << 20, 17 << 20] {
+        sparse.write_all_at(&random.bytes(10_000), offset).unwrap();
+    }
+    sparse.set_len(40 << 20).unwrap();
+    fs::File::create(root.join("hole"))
+        .unwrap()
+        .set_len(100 << 20)
+        .unwrap();
+}
+
+fn odd_metadata(root: &Path) {
+    for (name, time) in [
+        ("past", at(-3_000_000, 1)),
+        ("ancient", at(-2_000_000_000, 999_999_999)),
+        ("epoch", at(0, 0)),
+        ("nanos", at(1_700_000_000, 123_456_789)),
+        ("far", at(9_000_000_000, 7)),
+    ] {
+        let file = fs::File::create(root.join(name)).unwrap();
+        file.set_modified(time).unwrap();
+    }
+    for (name, mode) in [
+        ("none", 0o000),
+        ("setuid", 0o4755),
+        ("setgid", 0o2755),
+        ("sticky", 0o1644),
+        ("all", 0o777),
+    ] {
+        fs::write(root.join(name), mode.to_string()).unwrap();
+        fs::set_permissions(root.join(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    for (number, name) in ["foreign", "setuid"].iter().enumerate() {
+        let number = Some(1234 + number as u32);
+        fs::write(root.join(name), "x").unwrap();
+        std::os::unix::fs::chown(root.join(name), number, number).unwrap();
+    }
+    fs::set_permissions(root.join("setuid"), fs::Permissions::from_mode(0o6755)).unwrap();
+    tool(
+        Command::new("setfattr")
+            .args(["-n", "user.tag", "-v", "one"])
+            .arg(root.join("nanos")),
+    );
+    let large = "v".repeat(3_500);
+    for name in ["user.large", "user.other"] {
+        let mut set = Command::new("setfattr");
+        tool(
+            set.args(["-n", name, "-v", &large[..1_800]])
+                .arg(root.join("far")),
+        );
+    }
+    let mut trusted = Command::new("setfattr");
+    tool(
+        trusted
+            .args(["-n", "trusted.t", "-v", "x"])
+            .arg(root.join("all")),
+    );
+    tool(
+        Command::new("setfacl")
+            .args(["-m", "u:1234:rw,g:55:r"])
+            .arg(root.join("past")),
+    );
+    fs::create_dir(root.join("acl")).unwrap();
+    tool(
+        Command::new("setfacl")
+            .args(["-m", "d:u:1234:rwx,u:7:r"])
+            .arg(root.join("acl")),
+    );
+    fs::write(root.join("acl/inherits"), "x").unwrap();
+}
+
+fn odd_kinds(root: &Path) {
+    symlink("../contents/empty", root.join("link")).unwrap();
+    symlink("nowhere/at all", root.join("dangling")).unwrap();
+    symlink("x".repeat(2000), root.join("long")).unwrap();
+    symlink(OsStr::from_bytes(b"\xff"), root.join("bytes")).unwrap();
+    std::os::unix::fs::lchown(root.join("link"), Some(77), Some(88)).unwrap();
+    tool(
+        Command::new("touch")
+            .args(["-h", "-d", "2001-02-03 04:05:06.7"])
+            .arg(root.join("long")),
+    );
+    tool(
+        Command::new("mkfifo")
+            .arg("-m")
+            .arg("620")
+            .arg(root.join("fifo")),
+    );
+    for device in [["null", "c", "1", "3"], ["disk", "b", "7", "200"]] {
+        tool(
+            Command::new("mknod")
+                .arg(root.join(device[0]))
+                .args(&device[1..]),
+        );
+    }
+    fs::write(root.join("one"), Random(22).bytes(50_000)).unwrap();
+    fs::create_dir(root.join("elsewhere")).unwrap();
+    for name in ["another", "elsewhere/third", "elsewhere/a fourth"] {
+        fs::hard_link(root.join("one"), root.join(name)).unwrap();
+    }
+    fs::hard_link(root.join("fifo"), root.join("fifo again")).unwrap();
+    fs::hard_link(root.join("long"), root.join("long again")).unwrap();
+}
+
+fn locked_folders(root: &Path) {
+    fs::create_dir_all(root.join("locked/in/deep")).unwrap();
+    fs::write(root.join("locked/in/file"), "x").unwrap();
+    fs::create_dir(root.join("empty")).unwrap();
+    for (name, mode) in [
+        ("locked/in/deep", 0o000),
+        ("locked/in", 0o555),
+        ("locked", 0o500),
+    ] {
+        fs::set_permissions(root.join(name), fs::Permissions::from_mode(mode)).unwrap();
+        let file = fs::File::open(root.join(name)).unwrap();
+        file.set_modified(at(1_000_000_000, 5)).unwrap();
+    }
+}
+
+/// Makes one part of the tree.
+type Part = fn(&Path);
+
+fn generate(root: &Path) {
+    copy_packages(&root.join("packages"));
+    let parts: [(&str, Part); 5] = [
+        ("names", odd_names),
+        ("contents", odd_contents),
+        ("metadata", odd_metadata),
+        ("kinds", odd_kinds),
+        ("folders", locked_folders),
+    ];
+    for (name, make) in parts {
+        fs::create_dir(root.join(name)).unwrap();
+        make(&root.join(name));
+    }
+}
+
+/// Whether all that these tests need is there.
+fn can_run(what: &str) -> bool {
+    is_root(what)
+        && ["rsync", "setfacl", "setfattr"]
+            .iter()
+            .all(|t| has_tool(t, what))
+}
+
+/// Files of the repository, by their names.
+fn objects(world: &World) -> BTreeSet<PathBuf> {
+    let root = world.repository();
+    let all = data::files(&root).into_iter();
+    all.map(|f| f.strip_prefix(&root).unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_real_tree_comes_back_equal() {
+    if !can_run("a real tree comes back equal") {
+        return;
+    }
+    let world = World::new();
+    generate(&world.path("src"));
+    let taken = world.object(["snapshot", "src"]);
+    assert_eq!(taken["incomplete"], false, "{taken}");
+    let restored = world
+        .call(["restore", "latest:src", "back"])
+        .run()
+        .expect(0);
+    assert_same(&world.path("src"), &world.path("back"));
+    eprintln!(
+        "{} entries, {} files, {} bytes: snapshot {} ms, stored {} bytes, restore {:.1?}",
+        taken["entries"],
+        taken["files"],
+        taken["bytes"],
+        taken["duration_ms"],
+        taken["stored_bytes"],
+        restored.took,
+    );
+
+    let before = objects(&world);
+    let again = world.object(["snapshot", "src"]);
+    assert_eq!(again["new_bytes"], 0, "{again}");
+    let after = objects(&world);
+    assert!(before.is_subset(&after));
+    let new: Vec<_> = after.difference(&before).collect();
+    assert_eq!(new.len(), 1, "{new:?}");
+    assert!(new[0].starts_with("snapshots"), "{new:?}");
+    eprintln!("unchanged: snapshot {} ms", again["duration_ms"]);
+
+    // Everything is right already.
+    let report = world.object(["restore", "latest:src", "back"]);
+    assert_eq!(report["written"], 0, "{report}");
+    assert_same(&world.path("src"), &world.path("back"));
+    world.assert_whole();
+}
+
+#[test]
+fn an_unchanged_snapshot_opens_no_file_and_puts_two_objects() {
+    let what = "an unchanged snapshot opens no file";
+    if !can_run(what) || !has_tool("strace", what) {
+        return;
+    }
+    let world = World::new();
+    let root = world.path("src");
+    fs::create_dir(&root).unwrap();
+    odd_contents(&root);
+    for number in 0..500 {
+        fs::write(root.join(format!("f{number}")), number.to_string()).unwrap();
+    }
+    // Changes in the second of the snapshot cannot be told by their time: those files are read.
+    world.snapshot("src");
+    world.snapshot("src");
+    let line = "strace -f -y -qq -e trace=open,openat,openat2,link,linkat,rename,renameat,renameat2 \
+        -o trace $hucha snapshot src";
+    world.bash(line).run().expect(0);
+    let trace = fs::read_to_string(world.path("trace")).unwrap();
+    let files: BTreeSet<String> = data::files(&root)
+        .iter()
+        .map(|f| format!("\"{}\"", f.file_name().unwrap().to_str().unwrap()))
+        .collect();
+    let opened: Vec<&str> = trace
+        .lines()
+        .filter(|l| l.contains("open") && files.iter().any(|f| l.contains(f.as_str())))
+        .collect();
+    assert!(opened.is_empty(), "{opened:#?}");
+    // Objects get their names by a link or rename.
+    let placed = |area: &str| {
+        let named = format!("/repo/{area}");
+        let put = |l: &&str| (l.contains("link") || l.contains("rename")) && l.contains(&named);
+        trace
+            .lines()
+            .filter(put)
+            .filter(|l| l.ends_with("= 0"))
+            .count()
+    };
+    let puts = ["sessions", "snapshots", "packs", "index"].map(placed);
+    assert_eq!(puts, [1, 1, 0, 0], "{trace}");
+}
+
+#[test]
+fn what_changed_is_stored_and_nothing_else() {
+    let world = World::new();
+    data::small_tree(&world.path("src"), 30);
+    world.snapshot("src");
+    fs::write(world.path("src/a/new"), Random(31).bytes(50_000)).unwrap();
+    fs::remove_file(world.path("src/c/lines")).unwrap();
+    fs::rename(world.path("src/a/b"), world.path("src/moved")).unwrap();
+    let taken = world.object(["snapshot", "src"]);
+    let new = taken["new_bytes"].as_u64().unwrap();
+    assert!(
+        (50_000..60_000).contains(&new),
+        "a moved file is not stored again: {taken}"
+    );
+    world.ok(["restore", "latest:src", "back"]);
+    assert_same(&world.path("src"), &world.path("back"));
+}
