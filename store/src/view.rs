@@ -87,8 +87,8 @@ pub(crate) struct View<'r> {
     /// Stored sizes of all packs that were listed.
     sizes: HashMap<PackId, u64>,
     lists: Vec<GcList>,
-    /// Validity by number, as far as somebody asked, and in which generation of the index.
-    numbers: Mutex<(u64, HashMap<PackNumber, bool>)>,
+    /// Validity by number, as far as somebody asked.
+    numbers: Mutex<HashMap<PackNumber, bool>>,
     /// Bases that were judged.
     bases: Mutex<HashMap<ChunkId, bool>>,
 }
@@ -156,7 +156,7 @@ impl<'r> View<'r> {
             valid.insert(pack);
         }
         if let Ok(mut numbers) = self.numbers.lock() {
-            numbers.1.clear();
+            numbers.clear();
         }
     }
 
@@ -166,24 +166,19 @@ impl<'r> View<'r> {
         if crate::holes::is_open(crate::holes::Hole::StaleIndex) {
             return Ok(true);
         }
-        let index = self.repository.index();
-        let generation = index.generation();
         if let Ok(numbers) = self.numbers.lock()
-            && numbers.0 == generation
-            && let Some(valid) = numbers.1.get(&pack)
+            && let Some(valid) = numbers.get(&pack)
         {
             return Ok(*valid);
         }
+        let index = self.repository.index();
         let known = index.pack(&self.repository.segments(), pack)?;
         let valid = match (known, self.valid.read()) {
             (Some(known), Ok(valid)) => valid.contains(&known.id),
             _ => false,
         };
         if let Ok(mut numbers) = self.numbers.lock() {
-            if numbers.0 != generation {
-                *numbers = (generation, HashMap::new());
-            }
-            numbers.1.insert(pack, valid);
+            numbers.insert(pack, valid);
         }
         Ok(valid)
     }

@@ -290,7 +290,9 @@ impl<'r> Writer<'r> {
             let (id, body) = seal_segment(self.repository, &part, self.session)?;
             self.put_fresh(&named_key(Area::Index, id), &body)?;
             let ids: Vec<ChunkId> = part.rows.iter().map(|r| r.id).collect();
-            self.repository.index().apply_own(id, part)?;
+            self.repository
+                .index()
+                .apply_own(&self.repository.segments(), id, part)?;
             packs.into_iter().for_each(|p| self.view.add_own(p));
             if let Ok(mut own) = self.own.lock() {
                 ids.iter().for_each(|id| {

@@ -5,7 +5,7 @@ use crate::error::AccessError;
 use crate::format::record::TableRow;
 use crate::id::{ChunkId, PackId};
 use crate::index::{Encoding, Found, KnownPack};
-use crate::monitor::{Counters, Monitor};
+use crate::monitor::{Counters, Event, Monitor};
 use crate::pack::read_directory;
 use crate::reader::Reader;
 use crate::record::{EncodedChunk, OpenRecord, World};
@@ -17,10 +17,11 @@ use crate::writer::Writer;
 const READ: u64 = 4 << 20;
 
 /// Copies the living rest of the packs that a plan condemns in part: packs, then their segment.
-/// Answers the bytes that were put.
+/// Answers the bytes that were put. A pack that cannot be read whole is taken out of the plan: the
+/// next snapshot that has the data, or repair, heals it.
 pub(super) fn living_rest(
     session: &Session<'_>,
-    plan: &Plan,
+    plan: &mut Plan,
     monitor: &dyn Monitor,
 ) -> Result<u64, AccessError> {
     if plan.partial.is_empty() {
@@ -30,9 +31,21 @@ pub(super) fn living_rest(
     let view = session.view()?;
     let writer = Writer::new(session, view);
     let reader = Reader::new(repository);
+    let mut damaged = Vec::new();
     for pack in &plan.partial {
-        copy_pack(&writer, &reader, plan, pack, monitor)?;
+        match copy_pack(&writer, &reader, plan, pack, monitor) {
+            Err(e) if e.is_damage() => {
+                let name = pack.id.to_string();
+                monitor.event(Event::Problem {
+                    path: name.as_bytes(),
+                    message: &e.to_string(),
+                });
+                damaged.push(pack.id);
+            }
+            other => other?,
+        }
     }
+    plan.condemned.retain(|pack| !damaged.contains(pack));
     writer.finish()?;
     Ok(writer.stored().new_stored)
 }

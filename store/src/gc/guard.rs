@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::GcError;
 use super::mark::Plan;
+use crate::error::AccessError;
 use crate::id::Uuid;
 use crate::repository::Repository;
 use crate::snapshots::SnapshotList;
@@ -45,10 +46,12 @@ fn load(repository: &Repository) -> BTreeSet<(u8, Uuid)> {
         .collect()
 }
 
-/// Stops when the storage does not list what this machine has seen, or a snapshot does not open and
-/// nobody knows what it needs.
-pub(super) fn check(repository: &Repository, list: &SnapshotList) -> Result<(), GcError> {
-    for (kind, name) in load(repository) {
+/// Lists snapshots. Stops when the storage does not list what this machine had seen before.
+pub(super) fn list(repository: &Repository) -> Result<SnapshotList, GcError> {
+    // Loaded before listing: what another process here sees and notes in between is no loss.
+    let seen = load(repository);
+    let list = SnapshotList::read(repository)?;
+    for (kind, name) in seen {
         let listed = match kind {
             MARKER => list.trash.contains(&name),
             // gc itself removes manifests that are marked.
@@ -59,8 +62,17 @@ pub(super) fn check(repository: &Repository, list: &SnapshotList) -> Result<(), 
             return Err(GcError::ListingShrank(format!("{what} {name}")));
         }
     }
-    remember(repository, list);
-    Ok(())
+    remember(repository, &list);
+    Ok(list)
+}
+
+/// Makes the index ready for gc. Stops when a segment does not open: what stands in it is unknown.
+pub(super) fn settle_index(repository: &Repository) -> Result<(), GcError> {
+    repository.index().settle(&repository.segments())?;
+    match repository.index().damaged().into_iter().next() {
+        None => Ok(()),
+        Some((id, why)) => Err(AccessError::damaged(format_args!("index/{id}"), why).into()),
+    }
 }
 
 /// Stops when over half of the bytes would go. Bytes of writers that were given up or fenced do not

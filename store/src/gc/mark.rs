@@ -95,21 +95,30 @@ fn try_mark(
     let mut open = fence::unsettled(repository)?;
     open.extend(own);
     let condemned = Condemned::for_planning(repository)?;
-    let snapshots = SnapshotList::read(repository)?;
-    guard::check(repository, &snapshots)?;
-    repository.update_index()?;
-    repository.index().settle(&repository.segments())?;
+    let snapshots = guard::list(repository)?;
+    guard::settle_index(repository)?;
     let view = View::for_mark(repository, condemned, sizes.clone());
     let reader = Reader::new(repository);
-    let reach = Reach::of(
+    let Some(reach) = Reach::of(
         repository,
         &reader,
         &snapshots.committed,
         &snapshots.unreadable,
-    )?;
-    reach::prune(repository, &snapshots.committed);
+    )?
+    else {
+        return Ok(None);
+    };
+    reach::prune(repository, &snapshots);
     stop_if_missing(repository, &reach)?;
+    let generation = reach.generation;
     let (live, uses, lost) = weigh(repository, &view, reach.chunks)?;
+    if repository
+        .index()
+        .stable_generation(&repository.segments())?
+        != generation
+    {
+        return Ok(None);
+    }
     let absent = absent(repository, &lost)?;
     if !absent.is_empty() {
         let now = SnapshotList::read(repository)?;

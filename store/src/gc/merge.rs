@@ -26,6 +26,8 @@ pub(crate) enum When {
 const SMALL: u64 = 1 << 20;
 /// So many small ones are many, for a snapshot.
 const MANY_SMALL: usize = 32;
+/// Rows that one run holds in memory.
+const MAX_FOLD: usize = 4 * MAX_ROWS;
 /// So many are enough for gc.
 const SOME_SMALL: usize = 8;
 
@@ -48,21 +50,31 @@ pub(crate) fn merge(repository: &Repository, when: When) -> Result<u64, AccessEr
     if !fold_small && when == When::AfterSnapshot {
         return Ok(0);
     }
-    // Segments first, then packs: rows of packs that are gone by then are dropped.
+    let hint: HashSet<PackId> = list_packs(repository)?.into_keys().collect();
     let mut read: Vec<(SegmentId, Segment)> = Vec::new();
+    let mut rows = 0;
     for (id, _) in &listed {
-        if (fold_small && small.contains(id)) || when != When::AfterSnapshot {
-            let Some(segment) = segments.get(id)? else {
-                continue;
-            };
+        let is_small = fold_small && small.contains(id);
+        if !is_small && when == When::AfterSnapshot {
+            continue;
+        }
+        // One that does not open is repair's matter.
+        let segment = match segments.get(id) {
+            Ok(Some(segment)) => segment,
+            Ok(None) => continue,
+            Err(e) if e.is_damage() => continue,
+            Err(e) => return Err(e),
+        };
+        if is_small || is_mostly_gone(&segment, &hint) {
+            rows += segment.rows.len();
             read.push((*id, segment));
-            if read.iter().map(|(_, s)| s.rows.len()).sum::<usize>() > 4 * MAX_ROWS {
-                break;
-            }
+        }
+        if rows > MAX_FOLD {
+            break;
         }
     }
+    // Packs are listed after the segments were read: rows of those that are gone are dropped.
     let packs: HashSet<PackId> = list_packs(repository)?.into_keys().collect();
-    read.retain(|(id, s)| (fold_small && small.contains(id)) || is_mostly_gone(s, &packs));
     let mut merged = 0;
     for group in group(read) {
         merged += fold(repository, &group, &packs)?;

@@ -22,7 +22,6 @@ use crate::id::{PackId, Uuid};
 use crate::monitor::{Event, Monitor};
 use crate::repository::{Repository, named_key, uuid_key};
 use crate::session::Session;
-use crate::snapshots::SnapshotList;
 use crate::view::read_lists;
 
 pub(crate) use guard::remember;
@@ -170,11 +169,11 @@ fn collect(
     let _ = repository.backend().tidy();
     monitor.event(Event::Phase("looking at sessions"));
     report.fenced = fence::tidy(repository, options.fence, session.name())?;
-    guard::check(repository, &SnapshotList::read(repository)?)?;
+    guard::list(repository)?;
     let standing: Vec<Uuid> = read_lists(repository)?.iter().map(|l| l.name).collect();
     sweep_ready(session, &standing, options, monitor, &mut report)?;
     monitor.event(Event::Phase("finding what is unused"));
-    let plan = mark::mark(repository, Some(session.name()), options)?;
+    let mut plan = mark::mark(repository, Some(session.name()), options)?;
     report.bytes_total = plan.total;
     report.planned_packs = plan.condemned.len() as u64;
     report.planned_bytes = plan.would_free;
@@ -182,7 +181,7 @@ fn collect(
     guard::half(&plan, options.force)?;
     let committed = plan.committed.clone();
     if !plan.condemned.is_empty() {
-        report.bytes_copied = copy::living_rest(session, &plan, monitor)?;
+        report.bytes_copied = copy::living_rest(session, &mut plan, monitor)?;
         let list = put_list(session, plan.condemned)?;
         sweep_ready(session, &[list], options, monitor, &mut report)?;
     }
@@ -199,7 +198,7 @@ fn dry_run(
     options: &GcOptions,
     monitor: &dyn Monitor,
 ) -> Result<GcReport, GcError> {
-    guard::check(repository, &SnapshotList::read(repository)?)?;
+    guard::list(repository)?;
     monitor.event(Event::Phase("finding what is unused"));
     let plan = mark::mark(repository, None, options)?;
     let mut report = GcReport {

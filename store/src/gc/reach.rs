@@ -82,6 +82,8 @@ impl Reach {
     /// Adds up the reference sets of snapshots, computing those that are not kept, and those of
     /// snapshots that do not open, of which only kept ones help.
     ///
+    /// `None` when the local cache was replaced meanwhile and numbers have lost their meaning.
+    ///
     /// # Errors
     /// The name of an unreadable snapshot whose set is not kept, or a failing backend.
     pub fn of(
@@ -89,7 +91,7 @@ impl Reach {
         reader: &Reader<'_>,
         snapshots: &[Manifest],
         unreadable: &[(Uuid, String)],
-    ) -> Result<Reach, super::GcError> {
+    ) -> Result<Option<Reach>, super::GcError> {
         let generation = repository
             .index()
             .stable_generation(&repository.segments())?;
@@ -124,7 +126,7 @@ impl Reach {
                 .map(|(world, id)| (world, id, manifest.name));
             reach.missing.extend(named.take(room));
         }
-        Ok(reach)
+        Ok(Some(reach))
     }
 }
 
@@ -207,13 +209,18 @@ fn store(repository: &Repository, name: Uuid, generation: u64, set: &Bits) {
 }
 
 /// Drops kept sets of snapshots that are gone.
-pub(super) fn prune(repository: &Repository, committed: &[Manifest]) {
+pub(super) fn prune(repository: &Repository, snapshots: &SnapshotList) {
     let state = &repository.environment().state;
     for name in state.names("refs-") {
         let known = name
             .strip_prefix("refs-")
             .and_then(|n| n.parse::<Uuid>().ok());
-        if !known.is_some_and(|known| committed.iter().any(|m| m.name == known)) {
+        // What does not open any more is needed most of all.
+        let needed = |known: Uuid| {
+            snapshots.committed.iter().any(|m| m.name == known)
+                || snapshots.unreadable.iter().any(|(name, _)| *name == known)
+        };
+        if !known.is_some_and(needed) {
             state.remove(&name);
         }
     }

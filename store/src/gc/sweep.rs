@@ -128,16 +128,18 @@ fn verify(
     let repository = session.repository();
     let mut lost_before = false;
     loop {
-        let snapshots = SnapshotList::read(repository)?;
-        guard::check(repository, &snapshots)?;
+        let snapshots = guard::list(repository)?;
+        guard::settle_index(repository)?;
         let reader = Reader::new(repository);
-        repository.index().settle(&repository.segments())?;
-        let reach = Reach::of(
+        let Some(reach) = Reach::of(
             repository,
             &reader,
             &snapshots.committed,
             &snapshots.unreadable,
-        )?;
+        )?
+        else {
+            continue;
+        };
         reach.stop_if_too_many_missing()?;
         match save_all(session, &reader, &reach, lists, swept) {
             Ok(Round::Verified(condemned)) => {

@@ -1,25 +1,28 @@
 //! The index as the rest of the core uses it: kept up to date from the repository's segments,
 //! replaced when the local cache fails, completed in memory when the cache is busy.
 //!
-//! Nothing here is ever reported as damage of the repository except a segment that does not open.
+//! Pack numbers that leave here hold for the whole process, whatever cache they came from: a cache
+//! may be replaced between two look-ups. Chunk numbers are those of the cache; only gc uses them, and
+//! asks [`IndexHandle::stable_generation`] whether they still mean the same.
+//!
+//! A segment that does not open is passed over, and told by [`IndexHandle::damaged`].
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, RwLock};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::{Apply, ChunkNumber, Found, Index, KnownPack, MemoryIndex, PackNumber};
+use super::{Apply, Found, Index, KnownPack, MemoryIndex, PackNumber};
 use crate::backend::{Area, Backend, Key};
 use crate::crypto::{Keys, Kind};
 use crate::error::AccessError;
 use crate::format::segment::{Segment, SegmentHeader};
-use crate::id::{BaseRef, ChunkId, SegmentId};
+use crate::id::{BaseRef, ChunkId, PackId, SegmentId};
 use crate::index::IndexError;
 
 /// Makes an empty index to replace one that failed. `private` asks for one that no other process
 /// shares.
 pub(crate) type NewIndex = dyn Fn(bool) -> Result<Arc<dyn Index>, IndexError> + Send + Sync;
 
-/// Numbers of the overlay begin here.
-const OVERLAY: u32 = 1 << 31;
 /// Rows that are applied in one batch when catching up.
 const BATCH_ROWS: usize = 1 << 20;
 
@@ -27,16 +30,95 @@ const BATCH_ROWS: usize = 1 << 20;
 pub(crate) struct IndexHandle {
     state: RwLock<State>,
     fresh: Box<NewIndex>,
-    /// What numbers of packs mean, as far as somebody asked, and in which generation.
-    names: RwLock<(u64, HashMap<PackNumber, KnownPack>)>,
+    packs: RwLock<Packs>,
+    /// Segments that did not open when they were last read.
+    damaged: Mutex<BTreeMap<SegmentId, String>>,
+    /// Rows go into one cache or the run changes to a new one: never into an overlay.
+    dense: AtomicBool,
 }
 
+/// The cache in use.
 struct State {
-    index: Arc<dyn Index>,
+    index: Cache,
     /// Rows that could not be written because another process holds the cache.
-    overlay: Option<MemoryIndex>,
-    /// Changes whenever numbers lose their meaning.
-    generation: u64,
+    overlay: Option<Cache>,
+    /// Counts the caches that were used.
+    turn: u64,
+}
+
+/// One cache, and what its pack numbers mean in this process.
+struct Cache {
+    index: Arc<dyn Index>,
+    numbers: RwLock<HashMap<PackNumber, PackNumber>>,
+}
+
+/// Every pack that was met; its position is the number that leaves here.
+#[derive(Default)]
+struct Packs {
+    all: Vec<KnownPack>,
+    by_id: HashMap<PackId, PackNumber>,
+}
+
+fn poisoned() -> IndexError {
+    IndexError("a thread failed while using it".into())
+}
+
+impl Cache {
+    fn new(index: Arc<dyn Index>) -> Cache {
+        Cache {
+            index,
+            numbers: RwLock::default(),
+        }
+    }
+
+    /// Gives a chunk's places the numbers of this process.
+    fn renumber(&self, found: &mut Found, packs: &RwLock<Packs>) -> Result<(), IndexError> {
+        for place in &mut found.places {
+            let known = self
+                .numbers
+                .read()
+                .map_err(|_| poisoned())?
+                .get(&place.pack)
+                .copied();
+            place.pack = match known {
+                Some(number) => number,
+                None => {
+                    self.learn(packs)?;
+                    let numbers = self.numbers.read().map_err(|_| poisoned())?;
+                    let number = numbers.get(&place.pack).copied();
+                    number.ok_or_else(|| IndexError("a row names no pack".into()))?
+                }
+            };
+        }
+        Ok(())
+    }
+
+    /// Reads which packs this cache knows.
+    fn learn(&self, packs: &RwLock<Packs>) -> Result<Vec<KnownPack>, IndexError> {
+        let mut known = self.index.packs()?;
+        let mut packs = packs.write().map_err(|_| poisoned())?;
+        let mut numbers = self.numbers.write().map_err(|_| poisoned())?;
+        for pack in &mut known {
+            let number = packs.number(pack);
+            numbers.insert(pack.number, number);
+            pack.number = number;
+        }
+        Ok(known)
+    }
+}
+
+impl Packs {
+    fn number(&mut self, pack: &KnownPack) -> PackNumber {
+        let next = PackNumber(self.all.len() as u32);
+        let number = *self.by_id.entry(pack.id).or_insert(next);
+        if number == next {
+            self.all.push(KnownPack {
+                number,
+                ..pack.clone()
+            });
+        }
+        number
+    }
 }
 
 /// What an update of the index needs.
@@ -88,39 +170,47 @@ impl Segments<'_> {
 impl IndexHandle {
     pub fn new(index: Arc<dyn Index>, fresh: Box<NewIndex>) -> IndexHandle {
         let state = State {
-            index,
+            index: Cache::new(index),
             overlay: None,
-            generation: 0,
+            turn: 0,
         };
         IndexHandle {
             state: RwLock::new(state),
             fresh,
-            names: RwLock::default(),
+            packs: RwLock::default(),
+            damaged: Mutex::default(),
+            dense: AtomicBool::new(false),
         }
     }
 
-    /// Changes whenever pack and chunk numbers seen before lose their meaning.
-    pub fn generation(&self) -> u64 {
-        self.state.read().map_or(0, |s| s.generation)
+    fn read(&self) -> Result<RwLockReadGuard<'_, State>, AccessError> {
+        self.state.read().map_err(|_| poisoned().into())
+    }
+
+    fn write(&self) -> Result<RwLockWriteGuard<'_, State>, AccessError> {
+        self.state.write().map_err(|_| poisoned().into())
     }
 
     /// Tells apart the meanings that chunk numbers have had, also in other processes.
     pub fn stable_generation(&self, segments: &Segments<'_>) -> Result<u64, AccessError> {
-        self.ask(segments, |state| state.index.generation())
+        self.ask(segments, |state| state.index.index.generation())
     }
 
-    fn read(&self) -> Result<std::sync::RwLockReadGuard<'_, State>, AccessError> {
-        self.state
-            .read()
-            .map_err(|_| IndexError("a thread failed while using it".into()).into())
+    /// Segments that do not open, with the reason: their rows are missing here.
+    pub fn damaged(&self) -> Vec<(SegmentId, String)> {
+        let Ok(damaged) = self.damaged.lock() else {
+            return Vec::new();
+        };
+        damaged.iter().map(|(id, why)| (*id, why.clone())).collect()
     }
 
     /// Reads what the repository has and the index has not. Another history, or a cache that fails,
     /// makes a new one; when that fails too (a full disk) it is kept in memory.
     pub fn update(&self, segments: &Segments<'_>) -> Result<(), AccessError> {
         for private in [false, true] {
+            let turn = self.read()?.turn;
             match self.try_update(segments) {
-                Err(AccessError::Index(_)) => self.replace(private)?,
+                Err(AccessError::Index(_)) => self.replace(turn, private)?,
                 other => return other,
             }
         }
@@ -129,59 +219,88 @@ impl IndexHandle {
 
     fn try_update(&self, segments: &Segments<'_>) -> Result<(), AccessError> {
         loop {
-            let listed = segments.list()?;
+            // Applied before listed: what another process applies in between is only read again.
+            let turn = self.read()?.turn;
             let applied = self.applied()?;
+            let listed = segments.list()?;
             let known: HashSet<SegmentId> = applied.iter().map(|a| a.id).collect();
             let names: HashSet<SegmentId> = listed.iter().map(|(id, _)| *id).collect();
             let mut replaced: HashSet<SegmentId> = applied
                 .iter()
                 .flat_map(|a| a.supersedes.iter().copied())
                 .collect();
-            let mut batch = Vec::new();
-            let mut rows = 0;
-            let mut gone = false;
-            for (id, _) in listed.iter().filter(|(id, _)| !known.contains(id)) {
-                let Some(segment) = segments.get(id)? else {
-                    gone = true;
-                    break;
-                };
-                rows += segment.rows.len();
-                replaced.extend(segment.supersedes.iter().copied());
-                batch.push((*id, segment));
-                if rows >= BATCH_ROWS {
-                    self.apply(&batch)?;
-                    (batch, rows) = (Vec::new(), 0);
-                }
-            }
-            self.apply(&batch)?;
-            if gone {
+            let new: Vec<SegmentId> = listed
+                .iter()
+                .map(|(id, _)| *id)
+                .filter(|id| !known.contains(id))
+                .collect();
+            if !self.read_new(segments, &new, &mut replaced)? {
                 continue;
             }
             let lost = |a: &super::Applied| !names.contains(&a.id) && !replaced.contains(&a.id);
             if applied.iter().any(lost) {
-                self.replace(false)?;
+                self.replace(turn, false)?;
                 continue;
             }
             return Ok(());
         }
     }
 
+    /// Applies segments in batches; `false` when one of them is gone meanwhile.
+    fn read_new(
+        &self,
+        segments: &Segments<'_>,
+        new: &[SegmentId],
+        replaced: &mut HashSet<SegmentId>,
+    ) -> Result<bool, AccessError> {
+        let mut damaged = BTreeMap::new();
+        let mut batch = Vec::new();
+        let mut rows = 0;
+        for id in new {
+            let segment = match segments.get(id) {
+                Ok(Some(segment)) => segment,
+                Ok(None) => {
+                    self.apply(&batch)?;
+                    return Ok(false);
+                }
+                Err(e) if e.is_damage() => {
+                    damaged.insert(*id, e.to_string());
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
+            rows += segment.rows.len();
+            replaced.extend(segment.supersedes.iter().copied());
+            batch.push((*id, segment));
+            if rows >= BATCH_ROWS {
+                self.apply(&batch)?;
+                (batch, rows) = (Vec::new(), 0);
+            }
+        }
+        self.apply(&batch)?;
+        if let Ok(mut known) = self.damaged.lock() {
+            *known = damaged;
+        }
+        Ok(true)
+    }
+
     fn applied(&self) -> Result<Vec<super::Applied>, AccessError> {
         let state = self.read()?;
-        let mut applied = state.index.applied()?;
+        let mut applied = state.index.index.applied()?;
         if let Some(overlay) = &state.overlay {
-            applied.extend(overlay.applied()?);
+            applied.extend(overlay.index.applied()?);
         }
         Ok(applied)
     }
 
-    /// Puts an empty index in the place of one that failed.
-    fn replace(&self, private: bool) -> Result<(), AccessError> {
-        let fresh = (self.fresh)(private)?;
+    /// Puts an empty cache in the place of the one that failed, unless another thread has.
+    fn replace(&self, failed: u64, private: bool) -> Result<(), AccessError> {
         let mut state = self.write()?;
-        state.index = fresh;
-        state.overlay = None;
-        state.generation += 1;
+        if state.turn == failed {
+            state.index = Cache::new((self.fresh)(private)?);
+            state.overlay = None;
+            state.turn += 1;
+        }
         Ok(())
     }
 
@@ -191,39 +310,47 @@ impl IndexHandle {
         }
         let refs: Vec<_> = batch.iter().map(|(id, segment)| (*id, segment)).collect();
         let mut state = self.write()?;
-        let busy = state.overlay.is_some() || state.index.apply(&refs)? == Apply::Busy;
-        if busy {
-            state.overlay.get_or_insert_default().apply(&refs)?;
+        if state.overlay.is_none() && state.index.index.apply(&refs)? == Apply::Done {
+            return Ok(());
         }
-        Ok(())
+        if self.dense.load(Ordering::Relaxed) {
+            return Err(IndexError("another process holds it".into()).into());
+        }
+        state.into_overlay(&refs)
     }
 
     /// Adds the rows of a segment that this process has put. A cache that cannot take them (a full
     /// disk) does not stop the run: they are kept in memory.
-    pub fn apply_own(&self, id: SegmentId, segment: Segment) -> Result<(), AccessError> {
+    pub fn apply_own(
+        &self,
+        segments: &Segments<'_>,
+        id: SegmentId,
+        segment: Segment,
+    ) -> Result<(), AccessError> {
         let batch = [(id, segment)];
-        if let Err(AccessError::Index(_)) = self.apply(&batch) {
-            let [(id, segment)] = &batch;
-            self.write()?
-                .overlay
-                .get_or_insert_default()
-                .apply(&[(*id, segment)])?;
+        match self.apply(&batch) {
+            Err(AccessError::Index(_)) if self.dense.load(Ordering::Relaxed) => {
+                self.update(segments)
+            }
+            Err(AccessError::Index(_)) => {
+                let [(id, segment)] = &batch;
+                self.write()?.into_overlay(&[(*id, segment)])
+            }
+            other => other,
         }
-        Ok(())
     }
 
-    fn write(&self) -> Result<std::sync::RwLockWriteGuard<'_, State>, AccessError> {
-        self.state
-            .write()
-            .map_err(|_| IndexError("a thread failed while using it".into()).into())
-    }
-
-    /// Makes sure that numbers are dense and complete, as gc needs them: without an overlay.
+    /// From now on chunk numbers are dense and complete, as gc needs them: a cache that is busy is
+    /// replaced by one in memory.
     pub fn settle(&self, segments: &Segments<'_>) -> Result<(), AccessError> {
-        if self.read()?.overlay.is_none() {
-            return Ok(());
+        self.dense.store(true, Ordering::Relaxed);
+        let (turn, whole) = {
+            let state = self.read()?;
+            (state.turn, state.overlay.is_none())
+        };
+        if !whole {
+            self.replace(turn, true)?;
         }
-        self.replace(true)?;
         self.update(segments)
     }
 
@@ -233,15 +360,16 @@ impl IndexHandle {
         segments: &Segments<'_>,
         question: impl Fn(&State) -> Result<T, IndexError>,
     ) -> Result<T, AccessError> {
-        let first = question(&*self.read()?);
-        match first {
-            Ok(answer) => Ok(answer),
-            Err(_) => {
-                self.replace(false)?;
-                self.update(segments)?;
-                Ok(question(&*self.read()?)?)
-            }
+        let (turn, first) = {
+            let state = self.read()?;
+            (state.turn, question(&state))
+        };
+        if let Ok(answer) = first {
+            return Ok(answer);
         }
+        self.replace(turn, false)?;
+        self.update(segments)?;
+        Ok(question(&*self.read()?)?)
     }
 
     /// All places of a chunk.
@@ -251,11 +379,21 @@ impl IndexHandle {
         id: &ChunkId,
     ) -> Result<Option<Found>, AccessError> {
         self.ask(segments, |state| {
-            let found = state.index.find(id)?;
+            let mut found = state.index.index.find(id)?;
+            if let Some(found) = &mut found {
+                state.index.renumber(found, &self.packs)?;
+            }
             let Some(overlay) = &state.overlay else {
                 return Ok(found);
             };
-            Ok(merge(found, overlay.find(id)?))
+            let Some(mut more) = overlay.index.find(id)? else {
+                return Ok(found);
+            };
+            overlay.renumber(&mut more, &self.packs)?;
+            Ok(Some(match found {
+                Some(found) => join(found, more),
+                None => more,
+            }))
         })
     }
 
@@ -266,54 +404,44 @@ impl IndexHandle {
         base: &BaseRef,
     ) -> Result<Vec<Found>, AccessError> {
         self.ask(segments, |state| {
-            let mut found = state.index.find_base(base)?;
-            if let Some(overlay) = &state.overlay {
-                for more in overlay.find_base(base)? {
-                    match found.iter_mut().find(|f| f.id == more.id) {
-                        Some(known) => known.places.extend(shift(more).places),
-                        None => found.push(shift(more)),
-                    }
+            let mut all = state.index.index.find_base(base)?;
+            all.iter_mut()
+                .try_for_each(|f| state.index.renumber(f, &self.packs))?;
+            let Some(overlay) = &state.overlay else {
+                return Ok(all);
+            };
+            for mut more in overlay.index.find_base(base)? {
+                overlay.renumber(&mut more, &self.packs)?;
+                match all.iter_mut().find(|f| f.id == more.id) {
+                    Some(known) => known.places.extend(more.places),
+                    None => all.push(more),
                 }
             }
-            Ok(found)
+            Ok(all)
         })
     }
 
     /// Every pack that rows name.
     pub fn packs(&self, segments: &Segments<'_>) -> Result<Vec<KnownPack>, AccessError> {
         self.ask(segments, |state| {
-            let mut packs = state.index.packs()?;
+            let mut packs = state.index.learn(&self.packs)?;
             if let Some(overlay) = &state.overlay {
-                let shifted = |mut p: KnownPack| {
-                    p.number = PackNumber(p.number.0 | OVERLAY);
-                    p
-                };
-                packs.extend(overlay.packs()?.into_iter().map(shifted));
+                packs.extend(overlay.learn(&self.packs)?);
             }
+            packs.sort_by_key(|p| p.number);
+            packs.dedup_by_key(|p| p.number);
             Ok(packs)
         })
     }
 
-    /// What a pack's number means; `None` when nothing has this number.
+    /// What a pack's number means.
     pub fn pack(
         &self,
-        segments: &Segments<'_>,
+        _: &Segments<'_>,
         number: PackNumber,
     ) -> Result<Option<KnownPack>, AccessError> {
-        let generation = self.generation();
-        if let Ok(names) = self.names.read()
-            && names.0 == generation
-            && let Some(pack) = names.1.get(&number)
-        {
-            return Ok(Some(pack.clone()));
-        }
-        let packs = self.packs(segments)?;
-        let by_number: HashMap<_, _> = packs.into_iter().map(|p| (p.number, p)).collect();
-        let found = by_number.get(&number).cloned();
-        if let Ok(mut names) = self.names.write() {
-            *names = (generation, by_number);
-        }
-        Ok(found)
+        let packs = self.packs.read().map_err(|_| poisoned())?;
+        Ok(packs.all.get(number.0 as usize).cloned())
     }
 
     /// Chunks in the order of their ids; only for a settled index.
@@ -323,24 +451,25 @@ impl IndexHandle {
         after: Option<&ChunkId>,
         limit: usize,
     ) -> Result<Vec<Found>, AccessError> {
-        self.ask(segments, |state| state.index.scan(after, limit))
+        self.ask(segments, |state| {
+            let mut batch = state.index.index.scan(after, limit)?;
+            batch
+                .iter_mut()
+                .try_for_each(|f| state.index.renumber(f, &self.packs))?;
+            Ok(batch)
+        })
     }
 }
 
-fn shift(mut found: Found) -> Found {
-    found.number = ChunkNumber(found.number.0 | OVERLAY);
-    for place in &mut found.places {
-        place.pack = PackNumber(place.pack.0 | OVERLAY);
+impl State {
+    fn into_overlay(&mut self, batch: &[(SegmentId, &Segment)]) -> Result<(), AccessError> {
+        let fresh = || Cache::new(Arc::new(MemoryIndex::default()));
+        self.overlay.get_or_insert_with(fresh).index.apply(batch)?;
+        Ok(())
     }
-    found
 }
 
-fn merge(one: Option<Found>, more: Option<Found>) -> Option<Found> {
-    match (one, more.map(shift)) {
-        (Some(mut one), Some(more)) => {
-            one.places.extend(more.places);
-            Some(one)
-        }
-        (one, more) => one.or(more),
-    }
+fn join(mut one: Found, more: Found) -> Found {
+    one.places.extend(more.places);
+    one
 }
