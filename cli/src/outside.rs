@@ -84,7 +84,12 @@ fn judge(
         return Fate::Elsewhere;
     }
     if this.boot != other.boot {
-        return Fate::Gone;
+        // Clones of one image share a machine id; their names differ as a rule.
+        return if this.host == other.host {
+            Fate::Gone
+        } else {
+            Fate::Elsewhere
+        };
     }
     if this.pid_namespace != other.pid_namespace {
         return Fate::Elsewhere;

@@ -62,6 +62,9 @@ pub enum AccessError {
     /// Memory or disk returned other bytes than were written.
     #[error("a record read back differs from what was written: this machine's memory may be bad")]
     VerifyFailed,
+    /// More bytes than a chunk may have.
+    #[error("{0} bytes are more than a chunk may have")]
+    TooLarge(usize),
     /// A name that must be fresh exists already.
     #[error("{0} exists already: names are never used twice")]
     NotFresh(String),

@@ -41,6 +41,19 @@ pub fn apply(policy: &Policy, snapshots: &[Manifest]) -> Vec<Verdict> {
             }
             let count = seen.entry((&m.host, &m.paths)).or_default();
             let keep = *count < policy.keep_last;
+            if m.incomplete {
+                // It is kept among those that are, and stands for none of them.
+                let reasons = if keep {
+                    vec!["incomplete".to_owned()]
+                } else {
+                    Vec::new()
+                };
+                return Verdict {
+                    name: m.name,
+                    keep,
+                    reasons,
+                };
+            }
             *count += 1;
             let reasons = if keep {
                 vec!["last".to_owned()]

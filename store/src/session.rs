@@ -94,13 +94,18 @@ impl<'r> Session<'r> {
         let key = uuid_key(Area::Snapshots, self.name);
         let object = SnapshotObject::Manifest(Box::new(manifest.clone()));
         let mut trouble = None;
-        for _ in 0..COMMIT_TRIES {
+        for tries in 1..=COMMIT_TRIES {
             match self
                 .repository
                 .put_object(&key, Kind::Snapshot, &object.encode())
             {
                 Ok(Put::Created) => return Ok(Commit::Done),
                 Ok(Put::Exists) => {}
+                // Asked again until a put is answered: only that says that the manifest is durable.
+                Err(e) if is_uncertain(&e) && tries < COMMIT_TRIES => {
+                    trouble = Some(e);
+                    continue;
+                }
                 Err(e) if is_uncertain(&e) => trouble = Some(e),
                 Err(e) => return Err(e.into()),
             }

@@ -387,7 +387,9 @@ impl Lane<'_, '_> {
     /// Stores a chunk unless it may be reused, as a delta against `bases` when that is clearly
     /// smaller. Bases that are not usable, or too deep, are not used.
     pub fn store(&mut self, plain: &[u8], bases: &[ChunkId]) -> Result<Outcome, AccessError> {
-        debug_assert!(plain.len() <= MAX_CHUNK);
+        if plain.len() > MAX_CHUNK {
+            return Err(AccessError::TooLarge(plain.len()));
+        }
         let id = self.world.id(self.writer.repository.keys(), plain);
         let new = self.writer.claim(&id)?;
         if new {
@@ -510,7 +512,6 @@ fn seal(writer: &Writer<'_>, world: World, builder: &mut RecordBuilder) -> Resul
         writer
             .reader
             .prefix(world, &bases, crate::format::MAX_DEPTH)
-            .unwrap_or_default()
     })?;
     writer.append(world, &stored, &rows)
 }

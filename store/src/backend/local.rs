@@ -153,7 +153,13 @@ impl Local {
                 Key::new(Area::Packs, name)
                     .is_some_and(|key| key.path() == format!("packs/{prefix}/{name}"))
             };
-            if entry.path().is_dir() {
+            // Trouble here must not pass for an empty folder: a shorter listing would.
+            let is_folder = match fs::metadata(entry.path()) {
+                Ok(found) => found.is_dir(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+                Err(error) => return Err(error),
+            };
+            if is_folder {
                 self.list_folder(&entry.path(), &valid, each)?;
             }
         }

@@ -49,11 +49,13 @@ impl PasswordCost {
 pub(crate) struct KeyEncryptionKey(pub Zeroizing<[u8; 32]>);
 
 impl KeyEncryptionKey {
-    /// The name of the slot that this key opens.
-    pub fn slot(&self) -> SlotId {
-        let full = Zeroizing::new(blake3::derive_key("hucha 1 slot id", &*self.0));
+    /// The name of the slot that this key opens in a repository with this salt: two repositories
+    /// that are made at once, and one that is left half made, have other names for the same key.
+    pub fn slot(&self, salt: &[u8; 16]) -> SlotId {
+        let key = Zeroizing::new(blake3::derive_key("hucha 1 slot id", &*self.0));
+        let full = blake3::keyed_hash(&key, salt);
         let mut id = [0u8; 16];
-        id.copy_from_slice(full.split_at(16).0);
+        id.copy_from_slice(full.as_bytes().split_at(16).0);
         SlotId(id)
     }
 }
@@ -151,8 +153,9 @@ mod tests {
             salt: [1; 16],
             ..PasswordCost::fresh()
         };
-        let a = derive_password_key(b"one", &cost).unwrap().slot();
-        assert_eq!(a, derive_password_key(b"one", &cost).unwrap().slot());
-        assert_ne!(a, derive_password_key(b"two", &cost).unwrap().slot());
+        let slot = |password: &[u8], salt| derive_password_key(password, &cost).unwrap().slot(salt);
+        assert_eq!(slot(b"one", &cost.salt), slot(b"one", &cost.salt));
+        assert_ne!(slot(b"one", &cost.salt), slot(b"two", &cost.salt));
+        assert_ne!(slot(b"one", &cost.salt), slot(b"one", &[2; 16]));
     }
 }

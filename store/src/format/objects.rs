@@ -91,6 +91,21 @@ impl SessionInfo {
     }
 }
 
+/// Types of objects that share a kind; the numbers stand on disk.
+const LIST: u8 = 1;
+const OPEN: u8 = 2;
+const MARKER: u8 = 3;
+
+/// Decodes fields that must say what they are: one list must not pass for another.
+fn of_type<'a>(bytes: &'a [u8], what: &'static str, number: u8) -> Result<Fields<'a>, Malformed> {
+    let fields = Fields::decode(bytes, what)?;
+    if fields.u8(9)? == number {
+        Ok(fields)
+    } else {
+        Err(fields.bad())
+    }
+}
+
 /// `gc/<l>`: packs condemned for good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GcList {
@@ -106,6 +121,7 @@ impl GcList {
         let packs: Vec<u8> = self.packs.iter().flat_map(|p| p.0).collect();
         fields
             .bytes(1, &self.name.0)
+            .u8(9, LIST)
             .bytes(2, &packs)
             .bytes(3, &self.session.0)
             .time(4, self.made);
@@ -113,7 +129,7 @@ impl GcList {
     }
 
     pub fn decode(bytes: &[u8]) -> Result<GcList, Malformed> {
-        let fields = Fields::decode(bytes, "gc list")?;
+        let fields = of_type(bytes, "gc list", LIST)?;
         Ok(GcList {
             name: Uuid(fields.array(1)?),
             packs: ids(fields.need(2)?)?.into_iter().map(PackId).collect(),
@@ -143,12 +159,12 @@ impl OpenList {
     pub fn encode(&self) -> Vec<u8> {
         let mut fields = FieldsBuilder::default();
         let sessions: Vec<u8> = self.sessions.iter().flat_map(|s| s.0).collect();
-        fields.bytes(1, &self.name.0).bytes(2, &sessions);
+        fields.bytes(1, &self.name.0).u8(9, OPEN).bytes(2, &sessions);
         fields.finish()
     }
 
     pub fn decode(bytes: &[u8]) -> Result<OpenList, Malformed> {
-        let fields = Fields::decode(bytes, "open list")?;
+        let fields = of_type(bytes, "open list", OPEN)?;
         let sessions = ids(fields.need(2)?)?.into_iter().map(Uuid).collect();
         Ok(OpenList {
             name: Uuid(fields.array(1)?),
@@ -173,13 +189,14 @@ impl TrashMarker {
         let mut fields = FieldsBuilder::default();
         fields
             .bytes(1, &self.name.0)
+            .u8(9, MARKER)
             .time(2, self.forgotten)
             .bytes(3, self.host.as_bytes());
         fields.finish()
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<TrashMarker, Malformed> {
-        let fields = Fields::decode(bytes, "trash marker")?;
+        let fields = of_type(bytes, "trash marker", MARKER)?;
         Ok(TrashMarker {
             name: Uuid(fields.array(1)?),
             forgotten: fields.time(2)?,

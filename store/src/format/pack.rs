@@ -14,7 +14,7 @@ pub(crate) const TRAILER: usize = 16;
 /// `wrap` of a data key that is sealed under the wrap key.
 pub(crate) const WRAP_ROOT: u8 = 1;
 /// Most bytes that a header may need: a reader fetches no more to find it.
-pub(crate) const MAX_HEADER: usize = 4096;
+pub(crate) const MAX_HEADER: usize = 64 << 10;
 
 /// The start of a pack.
 #[derive(Debug, Clone, PartialEq, Eq)]

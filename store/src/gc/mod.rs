@@ -182,8 +182,10 @@ fn collect(
     let committed = plan.committed.clone();
     if !plan.condemned.is_empty() {
         report.bytes_copied = copy::living_rest(session, &mut plan, monitor)?;
-        let list = put_list(session, plan.condemned)?;
-        sweep_ready(session, &[list], options, monitor, &mut report)?;
+        if !plan.condemned.is_empty() {
+            let list = put_list(session, plan.condemned)?;
+            sweep_ready(session, &[list], options, monitor, &mut report)?;
+        }
     }
     report.manifests_removed += sweep::remove_manifests(repository, &committed)?;
     sweep::remove_orphans(repository)?;

@@ -126,7 +126,7 @@ impl Repository {
             let (kek, kind) = kek_of(credential, &cost)?;
             let label = super::slots::new_label(&environment, &options.label);
             let slot = super::slots::make_slot(&keys, &config, &stored, &kek, kind, &label);
-            made.push(named_key(Area::Keys, kek.slot()));
+            made.push(named_key(Area::Keys, kek.slot(&cost.salt)));
             put_new(&*backend, made.last(), slot.encode())?;
             let data = keys.generate_data_key();
             made.push(named_key(Area::Keys, format_args!("data-{}", data.id)));
@@ -136,7 +136,7 @@ impl Repository {
                 encode_data_key(data.id, &data.wrapped),
             )?;
             keys.keep(data);
-            opened_by = Some(kek.slot());
+            opened_by = Some(kek.slot(&cost.salt));
         }
         if backend.put(&Key::config(), &Sealed::from_stored(stored))? == Put::Exists {
             // Another process was faster. What was made here opens nothing and has names of its
@@ -163,6 +163,7 @@ impl Repository {
             return Err(OpenError::NoRepository(backend.location()));
         };
         let config = decode_config(&stored)?;
+        refuse_downgrade(&config, &environment)?;
         let (root, opened_by) = open_root(&*backend, &config, credential)?;
         if !Config::is_authentic(&stored, &crate::crypto::config_key(&root)) {
             return Err(AccessError::damaged("config", "its MAC does not hold").into());
@@ -213,12 +214,48 @@ impl Repository {
         Ok(Some(decode_config(&stored)?.repository))
     }
 
+    /// Makes a data key when none is left: what was sealed with others is not readable without
+    /// them, but new snapshots are.
+    pub(crate) fn ensure_data_key(&self) -> Result<(), AccessError> {
+        if self.keys().writing_key(false).is_some() {
+            return Ok(());
+        }
+        let data = self.keys().generate_data_key();
+        let key = named_key(Area::Keys, format_args!("data-{}", data.id));
+        let stored = encode_data_key(data.id, &data.wrapped);
+        crate::writer::put_fresh(self, &key, &Sealed::from_stored(stored))?;
+        self.keys().keep(data);
+        Ok(())
+    }
+
     pub(crate) fn config(&self) -> &Config {
         &self.config
     }
 
     pub(crate) fn opened_by(&self) -> Option<SlotId> {
         self.opened_by
+    }
+}
+
+/// Where this machine notes that a repository is encrypted.
+const ENCRYPTED: &str = "encrypted";
+
+/// Refuses a repository that was encrypted when this machine saw it last: somebody who can write the
+/// storage would else have the next snapshot stored readable.
+fn refuse_downgrade(config: &Config, environment: &Environment) -> Result<(), OpenError> {
+    if config.encryption != Encryption::None {
+        if environment.state.load(ENCRYPTED).is_none() {
+            environment.state.store(ENCRYPTED, b"1");
+        }
+        return Ok(());
+    }
+    match environment.state.load(ENCRYPTED) {
+        None => Ok(()),
+        Some(_) => {
+            let why = "it says that nothing is encrypted, but this repository was encrypted when \
+                       this machine used it last";
+            Err(AccessError::damaged("config", why).into())
+        }
     }
 }
 
@@ -283,7 +320,7 @@ fn open_root(
         return Ok((Zeroizing::new(public), None));
     }
     let (kek, kind) = kek_of(credential, &config.cost)?;
-    let key = named_key(Area::Keys, kek.slot());
+    let key = named_key(Area::Keys, kek.slot(&config.cost.salt));
     let stored = match backend.get(&key) {
         Ok(stored) => stored,
         Err(e) if e.is_absent() => return Err(OpenError::WrongKey),
@@ -301,7 +338,7 @@ fn open_root(
         .as_slice()
         .try_into()
         .map_err(|_| damaged(&"a root secret of another length"))?;
-    Ok((Zeroizing::new(root), Some(kek.slot())))
+    Ok((Zeroizing::new(root), Some(kek.slot(&config.cost.salt))))
 }
 
 fn learn_data_keys(backend: &dyn Backend, keys: &Keys) -> Result<(), OpenError> {

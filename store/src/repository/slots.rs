@@ -151,13 +151,14 @@ impl Repository {
         let stored = self.backend().get(&Key::config())?;
         let label = new_label(self.environment(), label);
         let slot = make_slot(self.keys(), self.config(), &stored, &kek, kind, &label);
-        let key = named_key(Area::Keys, kek.slot());
+        let id = kek.slot(&self.config().cost.salt);
+        let key = named_key(Area::Keys, id);
         match self
             .backend()
             .put(&key, &Sealed::from_stored(slot.encode()))?
         {
-            Put::Created => Ok(kek.slot()),
-            Put::Exists => Err(SlotError::Exists(kek.slot())),
+            Put::Created => Ok(id),
+            Put::Exists => Err(SlotError::Exists(id)),
         }
     }
 

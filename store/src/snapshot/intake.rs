@@ -19,6 +19,15 @@ use crate::writer::Writer;
 /// Chunks that are handed on together: at most so many plain bytes, or one chunk.
 const BATCH: usize = 256 << 10;
 
+/// Longest path that is stored.
+const MAX_PATH: usize = 64 << 10;
+/// Most bytes of extended attributes of one entry: they stand in one chunk.
+const MAX_XATTRS: usize = 4 << 20;
+/// Nanoseconds in which a file system that counts fractions of seconds may note two changes alike.
+const FINE_TICK: i128 = 5_000_000;
+/// The same for one that counts seconds, or every other second.
+const COARSE_TICK: i128 = 2_000_000_000;
+
 /// Where entries and chunks go.
 pub(super) trait Flow {
     /// A step of the assembly, in order.
@@ -87,8 +96,7 @@ impl<'a, F: Flow> Intake<'a, F> {
         cutter: &Cutter,
         monitor: &'a dyn Monitor,
     ) -> Intake<'a, F> {
-        let mut problems = Vec::new();
-        let parent = parent.and_then(|_| Parent::begin(tree, &mut problems, monitor));
+        let parent = parent.and_then(|_| Parent::begin(tree, monitor));
         let stream = ChunkStream::new(cutter);
         Intake {
             flow,
@@ -110,6 +118,38 @@ impl<'a, F: Flow> Intake<'a, F> {
             failure: self.failure,
             fatal: self.fatal,
         }
+    }
+
+    /// Whether the format holds an entry; attributes that it does not hold are left out. Both are
+    /// reported.
+    fn is_storable(&mut self, entry: &mut Entry) -> bool {
+        if entry.path.len() > MAX_PATH {
+            let message = format!("its path is longer than {MAX_PATH} bytes");
+            self.report(&entry.path, message);
+            return false;
+        }
+        let bytes: usize = entry
+            .xattrs
+            .iter()
+            .map(|x| x.name.len() + x.value.len() + 16)
+            .sum();
+        if bytes > MAX_XATTRS {
+            entry.xattrs.clear();
+            let message = format!("its extended attributes take {bytes} bytes and are left out");
+            self.report(&entry.path, message);
+        }
+        true
+    }
+
+    /// Whether a file was changed so shortly before it is read that a further change may leave no
+    /// trace in its times: file systems count in ticks, some in seconds.
+    fn may_change_unseen(&self, entry: &Entry) -> bool {
+        let now = self.writer.reader().repository().environment().clock.now();
+        let changed = entry.meta.ctime.max(entry.meta.mtime);
+        let coarse = entry.meta.ctime.nanos == 0 && entry.meta.mtime.nanos == 0;
+        let age = i128::from(now.seconds - changed.seconds) * 1_000_000_000 + i128::from(now.nanos)
+            - i128::from(changed.nanos);
+        (0..if coarse { COARSE_TICK } else { FINE_TICK }).contains(&age)
     }
 
     fn fail(&mut self, error: AccessError) -> Stop {
@@ -286,11 +326,7 @@ impl<'a, F: Flow> Intake<'a, F> {
 }
 
 impl<'a> Parent<'a> {
-    fn begin(
-        tree: &'a Tree<'a, 'a>,
-        _problems: &mut Vec<Problem>,
-        monitor: &dyn Monitor,
-    ) -> Option<Parent<'a>> {
+    fn begin(tree: &'a Tree<'a, 'a>, monitor: &dyn Monitor) -> Option<Parent<'a>> {
         let begin = || {
             let mut walk = tree.walk(b"")?;
             let next = walk.next_item()?;
@@ -304,6 +340,9 @@ impl<'a> Parent<'a> {
 
 impl<F: Flow> Sink for Intake<'_, F> {
     fn entry(&mut self, mut entry: Entry, contents: Option<Open<'_>>) -> Result<(), Stop> {
+        if !self.is_storable(&mut entry) {
+            return Ok(());
+        }
         Counters::add(&self.monitor.counters().entries, 1);
         let (known, page) = self.look_up(&entry.path);
         if entry
@@ -325,6 +364,10 @@ impl<F: Flow> Sink for Intake<'_, F> {
                 action: Action::Unchanged,
             });
             return self.flow.step(Step::Whole(entry, page));
+        }
+        if self.may_change_unseen(&entry) {
+            // An inode of 0 is never taken for unchanged.
+            entry.meta.inode = 0;
         }
         self.read(entry, page, contents)
     }

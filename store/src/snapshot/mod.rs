@@ -137,6 +137,7 @@ fn run(
     monitor: &dyn Monitor,
 ) -> Result<(SnapshotReport, Commit), SnapshotError> {
     monitor.event(Event::Phase("reading the index"));
+    session.repository().ensure_data_key()?;
     let view = session.view()?;
     let writer = Writer::new(session, view);
     let mut report = take(&writer, session.name(), source, options, monitor)?;
@@ -230,7 +231,11 @@ fn describe(
     let mut tags = options.tags.clone();
     tags.sort();
     tags.dedup();
-    let line = |p: &Problem| format!("{}: {}", String::from_utf8_lossy(&p.path), p.message);
+    // Short lines: a manifest is small but for what a user typed.
+    let line = |p: &Problem| {
+        let line = format!("{}: {}", String::from_utf8_lossy(&p.path), p.message);
+        line.chars().take(200).collect()
+    };
     Manifest {
         name,
         id: SnapshotId(crate::crypto::random()),

@@ -222,7 +222,9 @@ fn assemble(mut assembler: Assembler<'_, '_>, steps: &Receiver<Queued>) -> Built
             Queued::Step(step) => assembler.step(*step)?,
             Queued::Extents(extents) => {
                 // A worker that is gone has failed, and says so itself.
-                let Ok(extents) = extents.recv() else { break };
+                let Ok(extents) = extents.recv() else {
+                    return Err(AccessError::VerifyFailed);
+                };
                 assembler.extents(extents?)?;
             }
         }

@@ -111,10 +111,10 @@ impl TreeBuilder {
         self.leaf.last.clone_from(&entry.path);
         self.leaf.count += 1;
         self.leaf.entries += 1;
-        self.leaf.bytes += entry.meta.size;
+        self.leaf.bytes = self.leaf.bytes.saturating_add(entry.meta.size);
         self.totals.entries += 1;
         self.totals.files += u64::from(entry.kind == Kind::File);
-        self.totals.bytes += entry.meta.size;
+        self.totals.bytes = self.totals.bytes.saturating_add(entry.meta.size);
         self.last = Some(entry.path.clone());
         Ok(())
     }
@@ -147,7 +147,7 @@ impl TreeBuilder {
         open.items.extend_from_slice(&item);
         open.count += 1;
         open.entries += child.entries;
-        open.bytes += child.bytes;
+        open.bytes = open.bytes.saturating_add(child.bytes);
         match closed {
             Some(closed) => self.push_child(keys, store, below + 1, closed),
             None => Ok(()),
