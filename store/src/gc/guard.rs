@@ -48,19 +48,33 @@ fn load(repository: &Repository) -> BTreeSet<(u8, Uuid)> {
 /// Stops when the storage does not list what this machine has seen, or a snapshot does not open and
 /// nobody knows what it needs.
 pub(super) fn check(repository: &Repository, list: &SnapshotList) -> Result<(), GcError> {
-    for (kind, name) in load(repository) {
-        let listed = match kind {
-            MARKER => list.trash.contains(&name),
-            // gc itself removes manifests that are marked.
-            _ => list.is_settled(name),
-        };
-        if !listed {
-            let what = if kind == MARKER { "marker" } else { "snapshot" };
-            return Err(GcError::ListingShrank(format!("{what} {name}")));
+    let seen = load(repository);
+    if missing(&seen, list).is_some() {
+        // Another process may have put it, and written down that it saw it, after `list` was read:
+        // only a listing that begins after `seen` was read can tell.
+        let again = SnapshotList::read(repository)?;
+        if let Some(what) = missing(&seen, &again) {
+            return Err(GcError::ListingShrank(what));
         }
     }
     remember(repository, list);
     Ok(())
+}
+
+/// The first name that was seen and is not listed.
+fn missing(seen: &BTreeSet<(u8, Uuid)>, list: &SnapshotList) -> Option<String> {
+    let listed = |kind, name: Uuid| match kind {
+        MARKER => list.trash.contains(&name),
+        // gc itself removes manifests that are marked.
+        _ => list.is_settled(name),
+    };
+    let (kind, name) = seen.iter().find(|(kind, name)| !listed(*kind, *name))?;
+    let what = if *kind == MARKER {
+        "marker"
+    } else {
+        "snapshot"
+    };
+    Some(format!("{what} {name}"))
 }
 
 /// Stops when over half of the bytes would go. Bytes of writers that were given up or fenced do not
