@@ -154,7 +154,9 @@ mod tests {
     #[test]
     fn a_large_prefix_is_searched_in_full() {
         let base = noise(6 << 20, "a");
-        let stored = encode_delta(&base[100..(1 << 20) + 100], &base).unwrap();
+        // A copy: zstd forgets the part of a prefix that overlaps its input in memory.
+        let part = base[100..(1 << 20) + 100].to_vec();
+        let stored = encode_delta(&part, &base).unwrap();
         assert!(stored.len() < 3000, "{}", stored.len());
     }
 

@@ -181,7 +181,7 @@ fn times(meta: &Meta) -> Timestamps {
 
 /// Whether a file was last modified when its entry says.
 fn has_time(stat: &Stat, meta: &Meta) -> bool {
-    let nanos = u64::try_from(stat.st_mtime_nsec).ok();
+    let nanos = Some(stat.st_mtime_nsec);
     stat.st_mtime == meta.mtime.seconds && nanos == Some(u64::from(meta.mtime.nanos))
 }
 
