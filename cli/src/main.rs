@@ -39,7 +39,8 @@ fn main() -> ExitCode {
 }
 
 fn finish(outcome: Outcome, as_json: bool) -> Code {
-    if signals::interrupted() {
+    // What was done in spite of a signal was done: a snapshot that is saved is told as such.
+    if outcome.is_err() && signals::interrupted() {
         return render::failure(&Failure::new(Code::Interrupted, "interrupted"), as_json);
     }
     match outcome {

@@ -155,7 +155,7 @@ fn only_ours(path: &Path) -> Result<(), Failure> {
     never_used(path)
 }
 
-/// A repository that lost its `config` is damaged, not absent: a second one must not be made over it.
+/// A repository that lost its `config` is damaged, not absent: no second one is made over it.
 fn never_used(path: &Path) -> Result<(), Failure> {
     let holds = |area: &str| {
         let entries = std::fs::read_dir(path.join(area));

@@ -2,14 +2,17 @@
 //! was. What a killed process leaves in a repository is harmless; a snapshot gets a moment to give
 //! its session up.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use hucha_sources::command::Stopper;
 
 /// Somebody asked us to end.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+/// The same, set by the signal's handler itself: Ctrl-C ends the program that feeds us as well, and
+/// its end must not be taken for that of the data because our thread was slow.
+static ARRIVED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 /// The run notices by itself, within [`GRACE`].
 static GRACEFUL: AtomicBool = AtomicBool::new(false);
 /// Commands that end with us.
@@ -19,7 +22,10 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// Whether a signal asked us to end.
 pub fn interrupted() -> bool {
-    INTERRUPTED.load(Ordering::Relaxed)
+    let arrived = ARRIVED
+        .get()
+        .is_some_and(|flag| flag.load(Ordering::SeqCst));
+    arrived || INTERRUPTED.load(Ordering::Relaxed)
 }
 
 /// From now on the run watches [`interrupted`] itself.
@@ -66,6 +72,10 @@ pub fn listen() {
     let ignored = ignored();
     let wanted = [SIGINT, SIGTERM].into_iter();
     let wanted: Vec<_> = wanted.filter(|n| ignored >> (n - 1) & 1 == 0).collect();
+    let arrived = ARRIVED.get_or_init(Arc::default);
+    for signal in &wanted {
+        let _ = signal_hook::flag::register(*signal, Arc::clone(arrived));
+    }
     // Without it a signal ends us as it ends any program.
     let Ok(mut signals) = signal_hook::iterator::Signals::new(wanted) else {
         return;

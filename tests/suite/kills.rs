@@ -1,5 +1,5 @@
-//! `kill -9` at random moments of snapshot and gc: nothing that was there is lost, nothing has to be
-//! broken or repaired, and one gc on the quiet repository frees what was left behind.
+//! `kill -9` at random moments of snapshot and gc: nothing that was there is lost, nothing has to
+//! be broken or repaired, and one gc on the quiet repository frees what was left behind.
 
 use std::fs;
 use std::time::{Duration, Instant};

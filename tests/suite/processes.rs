@@ -1,5 +1,5 @@
-//! Ten processes at once on one repository: whatever was committed comes back byte for byte, nothing
-//! has to be broken or repaired.
+//! Ten processes at once on one repository: whatever was committed comes back byte for byte,
+//! nothing has to be broken or repaired.
 
 use std::fs;
 use std::path::PathBuf;

@@ -301,7 +301,8 @@ fn an_unchanged_snapshot_opens_no_file_and_puts_two_objects() {
     // Changes in the second of the snapshot cannot be told by their time: those files are read.
     world.snapshot("src");
     world.snapshot("src");
-    let line = "strace -f -y -qq -e trace=open,openat,openat2,link,linkat,rename,renameat,renameat2 \
+    let line = "strace -f -y -qq \
+        -e trace=open,openat,openat2,link,linkat,rename,renameat,renameat2 \
         -o trace $hucha snapshot src";
     world.bash(line).run().expect(0);
     let trace = fs::read_to_string(world.path("trace")).unwrap();

@@ -159,7 +159,10 @@ impl OpenList {
     pub fn encode(&self) -> Vec<u8> {
         let mut fields = FieldsBuilder::default();
         let sessions: Vec<u8> = self.sessions.iter().flat_map(|s| s.0).collect();
-        fields.bytes(1, &self.name.0).u8(9, OPEN).bytes(2, &sessions);
+        fields
+            .bytes(1, &self.name.0)
+            .u8(9, OPEN)
+            .bytes(2, &sessions);
         fields.finish()
     }
 

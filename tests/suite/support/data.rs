@@ -83,6 +83,7 @@ pub fn small_tree(root: &Path, seed: u64) {
 pub fn walk(root: &Path) -> Vec<std::path::PathBuf> {
     let mut found = vec![root.to_owned()];
     let mut folders = vec![root.to_owned()];
+    folders.retain(|folder| folder.is_dir());
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).unwrap() {
             let entry = entry.unwrap();

@@ -59,6 +59,8 @@ pub fn differences(original: &Path, copy: &Path) -> Vec<String> {
         "--numeric-ids",
         "--delete",
     ]);
+    // Without this it compares whole seconds only.
+    rsync.arg("--modify-window=-1");
     let slash = |path: &Path| format!("{}/", path.display());
     rsync.arg(slash(original)).arg(slash(copy));
     tool(&mut rsync).lines().map(str::to_owned).collect()
