@@ -316,7 +316,7 @@ impl IndexHandle {
         if self.dense.load(Ordering::Relaxed) {
             return Err(IndexError("another process holds it".into()).into());
         }
-        state.into_overlay(&refs)
+        state.add_to_overlay(&refs)
     }
 
     /// Adds the rows of a segment that this process has put. A cache that cannot take them (a full
@@ -334,7 +334,7 @@ impl IndexHandle {
             }
             Err(AccessError::Index(_)) => {
                 let [(id, segment)] = &batch;
-                self.write()?.into_overlay(&[(*id, segment)])
+                self.write()?.add_to_overlay(&[(*id, segment)])
             }
             other => other,
         }
@@ -462,7 +462,7 @@ impl IndexHandle {
 }
 
 impl State {
-    fn into_overlay(&mut self, batch: &[(SegmentId, &Segment)]) -> Result<(), AccessError> {
+    fn add_to_overlay(&mut self, batch: &[(SegmentId, &Segment)]) -> Result<(), AccessError> {
         let fresh = || Cache::new(Arc::new(MemoryIndex::default()));
         self.overlay.get_or_insert_with(fresh).index.apply(batch)?;
         Ok(())
