@@ -8,13 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use crate::backend::{Area, Key};
 use crate::entry::{Content, Extent};
 use crate::error::AccessError;
-use crate::format::MAX_DEPTH;
 use crate::format::objects::Manifest;
 use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::index::{Found, Place};
 use crate::monitor::{Counters, Event, Monitor};
 use crate::pack::{pack_key, read_directory, read_header};
-use crate::reader::Reader;
+use crate::reader::{Budget, Reader};
 use crate::record::World;
 use crate::repository::Repository;
 use crate::snapshots::SnapshotList;
@@ -225,7 +224,7 @@ impl Run<'_> {
             };
             for (slot, row) in record.rows.iter().enumerate() {
                 let slot = slot as u8;
-                match reader.decode(world, &row.id, &record, slot, MAX_DEPTH) {
+                match reader.decode(world, &row.id, &record, slot, &mut Budget::new()) {
                     Ok(_) => {}
                     Err(e) if e.is_damage() => {
                         self.sound.insert((*id, offset, slot), e.to_string());

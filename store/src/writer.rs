@@ -507,7 +507,7 @@ fn seal(writer: &Writer<'_>, world: World, builder: &mut RecordBuilder) -> Resul
         let bases = rows.get(slot).map_or(Bases::NONE, |(row, _)| row.bases);
         writer
             .reader
-            .prefix(world, &bases, crate::format::MAX_DEPTH)
+            .prefix(world, &bases, &mut crate::reader::Budget::new())
             .unwrap_or_default()
     })?;
     writer.append(world, &stored, &rows)

@@ -6,10 +6,9 @@ use std::sync::{Arc, Mutex, RwLock};
 use super::{RestoreReport, add_refused, target_problem};
 use crate::entry::{Content, Entry};
 use crate::error::AccessError;
-use crate::format::MAX_DEPTH;
 use crate::id::{ChunkId, PackId};
 use crate::monitor::{Action, Counters, Event, Monitor};
-use crate::reader::Reader;
+use crate::reader::{Budget, Reader};
 use crate::record::World;
 use crate::source::Problem;
 use crate::target::{Kept, Target, TargetError, TargetFile};
@@ -286,7 +285,7 @@ impl Worker<'_, '_> {
                 if last.as_ref().is_none_or(|(id, _)| *id != job.id) {
                     let plain = opened.as_ref().and_then(|record| {
                         self.reader
-                            .decode(World::Content, &job.id, record, *slot, MAX_DEPTH)
+                            .decode(World::Content, &job.id, record, *slot, &mut Budget::new())
                             .ok()
                     });
                     // Whatever is wrong here, another place may be whole.
