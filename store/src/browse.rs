@@ -116,7 +116,13 @@ pub fn cat(
     let zeros = vec![0u8; 64 << 10];
     for extent in tree.extents(&entry.content)? {
         match extent? {
-            Extent::Chunk { id, .. } => put(&reader.chunk(World::Content, &id)?)?,
+            Extent::Chunk { id, len } => {
+                let plain = reader.chunk(World::Content, &id)?;
+                if plain.len() != len as usize {
+                    return Err(another_length(path, "a chunk has another length").into());
+                }
+                put(&plain)?;
+            }
             Extent::Hole(mut len) => {
                 while len > 0 {
                     let part = len.min(zeros.len() as u64);
@@ -127,5 +133,12 @@ pub fn cat(
         }
     }
     out.flush().map_err(BrowseError::Output)?;
+    if written != entry.meta.size {
+        return Err(another_length(path, "its extents do not add up to its size").into());
+    }
     Ok(written)
+}
+
+fn another_length(path: &[u8], why: &str) -> AccessError {
+    AccessError::damaged(lossy(path), why)
 }

@@ -3,19 +3,19 @@
 //! Needs no session. A row to an absent pack, a pack without rows and a condemned pack are no
 //! errors: other processes may be at work.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::backend::{Area, Key};
-use crate::entry::{Content, Extent};
+use crate::entry::{Content, Entry, Extent, Kind};
 use crate::error::AccessError;
 use crate::format::MAX_DEPTH;
 use crate::format::objects::Manifest;
 use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::index::{Found, Place};
 use crate::monitor::{Counters, Event, Monitor};
-use crate::pack::{pack_key, read_directory, read_header};
-use crate::reader::Reader;
-use crate::record::World;
+use crate::pack::{is_record_length, pack_key, read_directory, read_header};
+use crate::reader::{Budget, Reader, says_damage};
+use crate::record::{OpenRecord, World};
 use crate::repository::Repository;
 use crate::snapshots::SnapshotList;
 use crate::tree::Tree;
@@ -60,6 +60,10 @@ pub struct CheckReport {
 
 /// Most files that are named for one damage.
 pub const MAX_FILES: usize = 100;
+/// Rows looked at for one chunk before its chain of bases counts as absurd.
+const MAX_STEPS: u32 = 4096;
+/// Bytes of a pack that are fetched in one go.
+const PART: u64 = 4 << 20;
 /// Most damages that are listed with their files.
 const MAX_DAMAGE: usize = 1000;
 
@@ -79,7 +83,9 @@ pub fn check(
         monitor,
         report: CheckReport::default(),
         bad: BTreeMap::new(),
-        sound: HashMap::new(),
+        good: HashSet::new(),
+        failed: HashMap::new(),
+        failed_packs: HashMap::new(),
         packs: HashMap::new(),
     };
     for (name, why) in &snapshots.unreadable {
@@ -107,9 +113,13 @@ struct Run<'a> {
     report: CheckReport,
     /// Chunks that no place gives back, with the reason.
     bad: BTreeMap<ChunkId, String>,
-    /// Places whose bytes were decoded (`true`) or failed, by pack and record offset and slot; kept
-    /// only for what failed, and for packs that failed as a whole.
-    sound: HashMap<(PackId, u32, u8), String>,
+    /// Chunks that were found to have a whole place.
+    good: HashSet<ChunkId>,
+    /// Places that do not give their chunk, by pack, record offset and slot, with the reason; slot
+    /// 255 stands for the whole record.
+    failed: HashMap<(PackId, u32, u8), String>,
+    /// Packs of which nothing counts, with the reason.
+    failed_packs: HashMap<PackId, String>,
     packs: HashMap<PackId, u64>,
 }
 
@@ -178,7 +188,8 @@ impl Run<'_> {
             match self.read_pack(&reader, &id, size) {
                 Ok(()) => {}
                 Err(AccessError::Backend(e)) if e.is_absent() => {}
-                Err(e) if e.is_damage() => {
+                Err(e) if says_damage(&e) => {
+                    self.failed_packs.insert(id, e.to_string());
                     self.damage(pack_path(&id), e.to_string(), None);
                 }
                 Err(e) => return Err(e),
@@ -189,6 +200,7 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Errors that say damage are those of the pack as a whole.
     fn read_pack(
         &mut self,
         reader: &Reader<'_>,
@@ -196,85 +208,131 @@ impl Run<'_> {
         size: u64,
     ) -> Result<(), AccessError> {
         let backend = self.repository.backend();
-        let key = pack_key(id)?;
         self.report.bytes_read += size;
-        let whole = hash_of(self.repository, &key, size)? == *id;
-        if !whole {
-            self.damage(
-                pack_path(id),
-                "its bytes do not match its name".into(),
-                None,
-            );
-        }
         let (header, _) = read_header(backend, id, size)?;
         let world = if header.tree {
             World::Pages
         } else {
             World::Content
         };
+        let mut pass = Pass::new(self.repository, pack_key(id)?, size);
         for (offset, stored) in read_directory(backend, id, size)? {
-            let bytes = reader.fetch(*id, offset, u64::from(stored))?;
-            let record = match reader.open(world, *id, offset, &bytes) {
-                Ok(record) => record,
-                Err(e) if e.is_damage() => {
-                    self.sound.insert((*id, offset, u8::MAX), e.to_string());
-                    self.damage(pack_path(id), e.to_string(), None);
-                    continue;
+            if !is_record_length(stored) {
+                self.failed_record(id, offset, "its length is absurd".into());
+                continue;
+            }
+            let bytes = pass.range(u64::from(offset), u64::from(stored))?;
+            match reader.open(world, *id, offset, bytes) {
+                Ok(record) => self.decode_all(reader, world, id, offset, &record)?,
+                Err(e) if says_damage(&e) => self.failed_record(id, offset, e.to_string()),
+                Err(e) => return Err(e),
+            }
+        }
+        if pass.finish()? != *id {
+            let what = "its bytes do not match its name".to_owned();
+            self.damage(pack_path(id), what, None);
+        }
+        Ok(())
+    }
+
+    fn failed_record(&mut self, pack: &PackId, offset: u32, why: String) {
+        self.failed.insert((*pack, offset, u8::MAX), why.clone());
+        self.damage(pack_path(pack), why, None);
+    }
+
+    /// Decodes every chunk of a record.
+    fn decode_all(
+        &mut self,
+        reader: &Reader<'_>,
+        world: World,
+        pack: &PackId,
+        offset: u32,
+        record: &OpenRecord,
+    ) -> Result<(), AccessError> {
+        for (slot, row) in record.rows.iter().enumerate() {
+            let slot = slot as u8;
+            match reader.decode(world, &row.id, record, slot, &mut Budget::new()) {
+                Ok(_) => {}
+                Err(e) if says_damage(&e) => {
+                    self.failed.insert((*pack, offset, slot), e.to_string());
                 }
                 Err(e) => return Err(e),
-            };
-            for (slot, row) in record.rows.iter().enumerate() {
-                let slot = slot as u8;
-                match reader.decode(world, &row.id, &record, slot, MAX_DEPTH) {
-                    Ok(_) => {}
-                    Err(e) if e.is_damage() => {
-                        self.sound.insert((*id, offset, slot), e.to_string());
-                    }
-                    Err(e) => return Err(e),
-                }
             }
         }
         Ok(())
     }
 
     /// Why a chunk has no whole place as far as this check has looked; `None` when it has one.
-    fn what_is_wrong(&self, found: Option<&Found>) -> Result<Option<String>, AccessError> {
-        let Some(found) = found else {
-            return Ok(Some("the index does not know it".into()));
-        };
-        let mut why = "its pack is missing".to_owned();
-        for place in &found.places {
-            match self.place_error(place)? {
-                None => return Ok(None),
-                Some(Some(error)) => why = error,
-                Some(None) => {}
+    /// What is good is so on every path and is remembered; what is not may only have met a cycle,
+    /// and no chunk needs itself.
+    fn what_is_wrong(
+        &mut self,
+        found: &Found,
+        path: &mut Vec<ChunkId>,
+        steps: &mut u32,
+    ) -> Result<Option<String>, AccessError> {
+        if self.good.contains(&found.id) {
+            return Ok(None);
+        }
+        if path.contains(&found.id) || path.len() > usize::from(MAX_DEPTH) {
+            return Ok(Some("its bases form a cycle or are too deep".into()));
+        }
+        let mut places: Vec<&Place> = found.places.iter().collect();
+        places.sort_by_key(|p| (p.bases.len(), p.depth));
+        let mut why = None;
+        path.push(found.id);
+        for place in places {
+            match self.place_error(place, path, steps)? {
+                None => {
+                    path.pop();
+                    self.good.insert(found.id);
+                    return Ok(None);
+                }
+                Some(error) => why = error.or(why),
             }
         }
-        Ok(Some(why))
+        path.pop();
+        Ok(Some(why.unwrap_or_else(|| "its pack is missing".into())))
     }
 
-    /// `None`: sound. `Some(None)`: the pack is absent. Else what is wrong.
-    fn place_error(&self, place: &Place) -> Result<Option<Option<String>>, AccessError> {
+    /// `None`: whole. `Some(None)`: the pack is absent. Else what is wrong.
+    fn place_error(
+        &mut self,
+        place: &Place,
+        path: &mut Vec<ChunkId>,
+        steps: &mut u32,
+    ) -> Result<Option<Option<String>>, AccessError> {
+        let wrong = |why: &str| Ok(Some(Some(why.to_owned())));
+        *steps += 1;
+        if *steps > MAX_STEPS {
+            return wrong("its chain of bases is absurd");
+        }
         let segments = self.repository.segments();
         let pack = self.repository.index().pack(&segments, place.pack)?;
-        let Some(pack) = pack.filter(|p| self.packs.contains_key(&p.id)) else {
+        let Some((pack, size)) = pack.and_then(|p| Some((p.id, *self.packs.get(&p.id)?))) else {
             return Ok(Some(None));
         };
-        let size = self.packs.get(&pack.id).copied().unwrap_or(0);
-        if u64::from(place.offset) + u64::from(place.stored) > size {
-            return Ok(Some(Some("its pack is too short".into())));
+        if let Some(why) = self.failed_packs.get(&pack) {
+            return wrong(why);
         }
-        let record = self.sound.get(&(pack.id, place.offset, u8::MAX));
-        if let Some(why) = record.or_else(|| self.sound.get(&(pack.id, place.offset, place.slot))) {
-            return Ok(Some(Some(why.clone())));
+        if !is_record_length(place.stored) {
+            return wrong("the index gives its record an absurd length");
+        }
+        if u64::from(place.offset) + u64::from(place.stored) > size {
+            return wrong("its pack is too short");
+        }
+        for slot in [u8::MAX, place.slot] {
+            if let Some(why) = self.failed.get(&(pack, place.offset, slot)) {
+                return wrong(why);
+            }
         }
         for base in place.bases.iter() {
             let mut any = false;
             for found in self.repository.index().find_base(&segments, &base)? {
-                any = any || self.what_is_wrong(Some(&found))?.is_none();
+                any = any || self.what_is_wrong(&found, path, steps)?.is_none();
             }
             if !any {
-                return Ok(Some(Some("a base of it is missing or damaged".into())));
+                return wrong("a base of it is missing or damaged");
             }
         }
         Ok(None)
@@ -285,51 +343,83 @@ impl Run<'_> {
             return Ok(Some(why.clone()));
         }
         let segments = self.repository.segments();
-        let found = self.repository.index().find(&segments, id)?;
-        let wrong = self.what_is_wrong(found.as_ref())?;
+        let wrong = match self.repository.index().find(&segments, id)? {
+            Some(found) => self.what_is_wrong(&found, &mut Vec::new(), &mut 0)?,
+            None => Some("the index does not know it".into()),
+        };
         if let Some(why) = &wrong {
             self.bad.insert(*id, why.clone());
         }
         Ok(wrong)
     }
 
-    /// Walks one snapshot's tree: every page opens, every chunk has a place.
+    /// Walks one snapshot's tree: every page opens, every chunk has a place, and every file's
+    /// parts add up to its size. What is behind a damaged page is walked all the same.
     fn walk(&mut self, manifest: &Manifest) -> Result<(), AccessError> {
         let reader = Reader::new(self.repository);
         let tree = Tree::new(&reader, manifest.root);
-        let walked = (|| {
-            let mut walk = tree.walk(b"")?;
-            while let Some(item) = walk.next_item()? {
-                let entry = tree.complete(item)?;
-                self.content(&tree, manifest, &entry.path, &entry.content)?;
+        let mut walk = match tree.walk(b"") {
+            Ok(walk) => walk,
+            Err(e) => return self.page(manifest, e, None),
+        };
+        loop {
+            let item = match walk.next_item() {
+                Ok(Some(item)) => item,
+                Ok(None) => return Ok(()),
+                Err(e) => {
+                    self.page(manifest, e, None)?;
+                    continue;
+                }
+            };
+            let entry = item.0.clone();
+            let path = entry.path.as_slice();
+            if let Err(e) = tree.complete(item) {
+                self.page(manifest, e, Some(path))?;
             }
-            Ok(())
-        })();
-        match walked {
-            Err(e @ (AccessError::LostChunk { .. } | AccessError::DamagedPage { .. }))
-            | Err(e @ AccessError::DamagedRecord { .. }) => {
-                let object = match &e {
-                    AccessError::LostChunk { chunk, .. } => format!("chunk {chunk}"),
-                    AccessError::DamagedPage { page, .. } => format!("page {page}"),
-                    _ => "tree".to_owned(),
-                };
-                self.damage(object, e.to_string(), Some(manifest.id));
-                Ok(())
+            if let Err(e) = self.content(&tree, manifest, &entry) {
+                self.page(manifest, e, Some(path))?;
             }
-            other => other,
         }
+    }
+
+    /// Records a page that is damaged, and the file that it belongs to; other errors end the check.
+    fn page(
+        &mut self,
+        manifest: &Manifest,
+        error: AccessError,
+        path: Option<&[u8]>,
+    ) -> Result<(), AccessError> {
+        if !says_damage(&error) {
+            return Err(error);
+        }
+        let object = match &error {
+            AccessError::LostChunk { chunk, .. } => format!("chunk {chunk}"),
+            AccessError::DamagedPage { page, .. } => format!("page {page}"),
+            AccessError::Damaged { object, .. } => object.clone(),
+            _ => "tree".to_owned(),
+        };
+        let at = self.damage(object, error.to_string(), Some(manifest.id));
+        if let Some(path) = path {
+            self.name_file(at, path);
+        }
+        Ok(())
     }
 
     fn content(
         &mut self,
         tree: &Tree<'_, '_>,
         manifest: &Manifest,
-        path: &[u8],
-        content: &Content,
+        entry: &Entry,
     ) -> Result<(), AccessError> {
         let mut seen = BTreeSet::new();
-        for extent in tree.extents(content)? {
-            let Extent::Chunk { id, .. } = extent? else {
+        let mut size = match &entry.content {
+            Content::Inline(bytes) => bytes.len() as u64,
+            _ => 0,
+        };
+        for extent in tree.extents(&entry.content)? {
+            let extent = extent?;
+            size = size.saturating_add(extent.len());
+            let Extent::Chunk { id, .. } = extent else {
                 continue;
             };
             self.report.chunks += 1;
@@ -340,14 +430,23 @@ impl Run<'_> {
                 continue;
             }
             let at = self.damage(format!("chunk {id}"), why, Some(manifest.id));
-            if let Some(damage) = self.report.damage.get_mut(at)
-                && damage.files.len() < MAX_FILES
-                && !damage.files.iter().any(|f| f == path)
-            {
-                damage.files.push(path.to_vec());
-            }
+            self.name_file(at, &entry.path);
+        }
+        if entry.kind == Kind::File && size != entry.meta.size {
+            let file = String::from_utf8_lossy(&entry.path);
+            let why = "its parts do not add up to its size";
+            return Err(AccessError::damaged(format!("file {file}"), why));
         }
         Ok(())
+    }
+
+    fn name_file(&mut self, at: usize, path: &[u8]) {
+        if let Some(damage) = self.report.damage.get_mut(at)
+            && damage.files.len() < MAX_FILES
+            && !damage.files.iter().any(|f| f == path)
+        {
+            damage.files.push(path.to_vec());
+        }
     }
 
     /// Snapshots that were forgotten, and packs that gc deleted, while the check ran are no damage.
@@ -376,6 +475,7 @@ impl Run<'_> {
             }
             if let Some(id) = d.object.strip_prefix("chunk ").and_then(|c| c.parse().ok()) {
                 self.bad.remove(&id);
+                self.good.clear();
                 if self.chunk(&id)?.is_none() && self.reads_now(&id) {
                     continue;
                 }
@@ -397,14 +497,63 @@ fn pack_path(id: &PackId) -> String {
     Key::new(Area::Packs, id).map_or_else(|| id.to_string(), |key| key.path())
 }
 
-/// The BLAKE3 hash of an object's stored bytes, read in parts.
-fn hash_of(repository: &Repository, key: &Key, size: u64) -> Result<PackId, AccessError> {
-    let mut hasher = blake3::Hasher::new();
-    let mut at = 0;
-    while at < size {
-        let n = (size - at).min(4 << 20);
-        hasher.update(&repository.backend().get_range(key, at, n)?);
-        at += n;
+/// One pass over a pack: hashes every byte in order and shows ranges on the way.
+struct Pass<'a> {
+    repository: &'a Repository,
+    key: Key,
+    size: u64,
+    hasher: blake3::Hasher,
+    /// Bytes that were hashed, from `start` on.
+    buffer: Vec<u8>,
+    start: u64,
+}
+
+impl<'a> Pass<'a> {
+    fn new(repository: &'a Repository, key: Key, size: u64) -> Pass<'a> {
+        Pass {
+            repository,
+            key,
+            size,
+            hasher: blake3::Hasher::new(),
+            buffer: Vec::new(),
+            start: 0,
+        }
     }
-    Ok(PackId(*hasher.finalize().as_bytes()))
+
+    /// Reads on until `end`; what lies before `from` is dropped.
+    fn advance(&mut self, from: u64, end: u64) -> Result<(), AccessError> {
+        loop {
+            let read = self.start + self.buffer.len() as u64;
+            let drop = from.clamp(self.start, read) - self.start;
+            self.buffer.drain(..drop as usize);
+            self.start += drop;
+            if read >= end {
+                return Ok(());
+            }
+            let n = (self.size - read).min(PART);
+            let part = self.repository.backend().get_range(&self.key, read, n)?;
+            if part.is_empty() {
+                return Err(AccessError::damaged(&self.key, "shorter than listed"));
+            }
+            self.hasher.update(&part);
+            self.buffer.extend_from_slice(&part);
+        }
+    }
+
+    /// A range that begins at or behind the last one's begin.
+    fn range(&mut self, offset: u64, len: u64) -> Result<&[u8], AccessError> {
+        let short = || AccessError::damaged(&self.key, "shorter than its directory says");
+        let end = offset.checked_add(len).filter(|end| *end <= self.size);
+        let end = end.ok_or_else(short)?;
+        self.advance(offset, end)?;
+        let at = (offset - self.start) as usize;
+        let range = self.buffer.get(at..at + len as usize);
+        range.ok_or_else(|| AccessError::damaged(&self.key, "its records are out of order"))
+    }
+
+    /// The name that the bytes ask for.
+    fn finish(mut self) -> Result<PackId, AccessError> {
+        self.advance(self.size, self.size)?;
+        Ok(PackId(*self.hasher.finalize().as_bytes()))
+    }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
+use crate::backend::Trouble;
 use crate::error::AccessError;
 use crate::format::MAX_DEPTH;
 use crate::id::{BaseRef, ChunkId, PackId};
@@ -21,6 +22,35 @@ use crate::repository::Repository;
 const RECORD_CACHE: u64 = 48 << 20;
 /// Bytes of decoded bases that a reader keeps.
 const BASE_CACHE: u64 = 16 << 20;
+
+/// Places looked at for one chunk and its bases before it counts as lost: its chain is absurd.
+const MAX_STEPS: u32 = 4096;
+
+/// How much work one chunk may still cause: bases may be many, deep, or form cycles.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    /// Levels of bases that are left.
+    depth: u8,
+    /// Places that may still be tried.
+    steps: u32,
+}
+
+impl Budget {
+    /// For one chunk and everything it is based on.
+    pub fn new() -> Budget {
+        Budget {
+            depth: MAX_DEPTH,
+            steps: MAX_STEPS,
+        }
+    }
+
+    /// Takes a step; `false` when there is none left.
+    fn step(&mut self) -> bool {
+        let left = self.steps.checked_sub(1);
+        self.steps = left.unwrap_or(0);
+        left.is_some()
+    }
+}
 
 /// Reads chunks of one repository. Shared by threads.
 pub(crate) struct Reader<'r> {
@@ -36,8 +66,7 @@ struct ByWeight;
 
 impl Weighter<(PackId, u32), Arc<OpenRecord>> for ByWeight {
     fn weight(&self, _: &(PackId, u32), record: &Arc<OpenRecord>) -> u64 {
-        // A shared frame is decoded later and then doubles the weight.
-        record.weight() * 2
+        record.weight()
     }
 }
 
@@ -73,30 +102,42 @@ impl<'r> Reader<'r> {
     /// tried.
     ///
     /// # Errors
-    /// [`AccessError::LostChunk`] when every place fails.
+    /// [`AccessError::LostChunk`] when every place is missing or damaged; the storage's error when
+    /// it kept one of them from being read and no other is whole.
     pub fn chunk(&self, world: World, id: &ChunkId) -> Result<Vec<u8>, AccessError> {
-        match self.try_chunk(world, id, MAX_DEPTH) {
+        match self.try_chunk(world, id, &mut Budget::new()) {
             Err(e) if e.is_damage() => {}
             other => return other,
         }
         self.repository.update_index()?;
-        self.try_chunk(world, id, MAX_DEPTH)
+        self.try_chunk(world, id, &mut Budget::new())
     }
 
-    fn try_chunk(&self, world: World, id: &ChunkId, depth: u8) -> Result<Vec<u8>, AccessError> {
+    fn try_chunk(
+        &self,
+        world: World,
+        id: &ChunkId,
+        budget: &mut Budget,
+    ) -> Result<Vec<u8>, AccessError> {
         let index = self.repository.index();
         let found = index.find(&self.repository.segments(), id)?;
         let mut places = found.map(|f| f.places).unwrap_or_default();
         places.sort_by_key(|p| p.depth);
         let mut why = None;
+        let mut trouble = None;
         for place in &places {
-            match self.read_place(world, id, place, depth) {
+            if !budget.step() {
+                why = Some("its chain of bases is absurd".to_owned());
+                break;
+            }
+            match self.read_place(world, id, place, budget) {
                 Ok(plain) => return Ok(plain),
-                Err(e) if may_be_elsewhere(&e) => why = Some(e.to_string()),
+                Err(e) if says_damage(&e) => why = Some(e.to_string()),
+                Err(e @ AccessError::Backend(_)) => trouble = trouble.or(Some(e)),
                 Err(e) => return Err(e),
             }
         }
-        Err(AccessError::LostChunk { chunk: *id, why })
+        Err(trouble.unwrap_or(AccessError::LostChunk { chunk: *id, why }))
     }
 
     fn read_place(
@@ -104,7 +145,7 @@ impl<'r> Reader<'r> {
         world: World,
         id: &ChunkId,
         place: &Place,
-        depth: u8,
+        budget: &mut Budget,
     ) -> Result<Vec<u8>, AccessError> {
         let segments = self.repository.segments();
         let pack = self.repository.index().pack(&segments, place.pack)?;
@@ -115,7 +156,7 @@ impl<'r> Reader<'r> {
             })?
             .id;
         let record = self.record(world, pack, place.offset, place.stored)?;
-        self.decode(world, id, &record, place.slot, depth)
+        self.decode(world, id, &record, place.slot, budget)
             .map_err(|e| match e {
                 AccessError::LostChunk { why, .. } => AccessError::DamagedRecord {
                     pack,
@@ -133,7 +174,7 @@ impl<'r> Reader<'r> {
         id: &ChunkId,
         record: &OpenRecord,
         slot: u8,
-        depth: u8,
+        budget: &mut Budget,
     ) -> Result<Vec<u8>, AccessError> {
         let lost = |why: &str| AccessError::LostChunk {
             chunk: *id,
@@ -142,7 +183,7 @@ impl<'r> Reader<'r> {
         let slot = usize::from(slot);
         let row = record.rows.get(slot).filter(|r| r.id == *id);
         let row = row.ok_or_else(|| lost("the record holds another chunk"))?;
-        let prefix = self.prefix(world, &row.bases, depth)?;
+        let prefix = self.prefix(world, &row.bases, budget)?;
         let plain = record
             .decode(slot, &prefix)
             .ok_or_else(|| lost("it does not decode"))?;
@@ -154,31 +195,46 @@ impl<'r> Reader<'r> {
     }
 
     /// The joined bases of a delta, each verified against its own id.
-    pub fn prefix(&self, world: World, bases: &Bases, depth: u8) -> Result<Vec<u8>, AccessError> {
+    pub fn prefix(
+        &self,
+        world: World,
+        bases: &Bases,
+        budget: &mut Budget,
+    ) -> Result<Vec<u8>, AccessError> {
         let mut joined = Vec::new();
         for base in bases.iter() {
-            joined.extend_from_slice(&self.base(world, base, depth)?);
+            joined.extend_from_slice(&self.base(world, base, budget)?);
         }
         Ok(joined)
     }
 
-    fn base(&self, world: World, base: BaseRef, depth: u8) -> Result<Arc<Vec<u8>>, AccessError> {
+    fn base(
+        &self,
+        world: World,
+        base: BaseRef,
+        budget: &mut Budget,
+    ) -> Result<Arc<Vec<u8>>, AccessError> {
         let segments = self.repository.segments();
-        let mut last = None;
+        let mut last: Option<AccessError> = None;
         for found in self.repository.index().find_base(&segments, &base)? {
             if let Some(plain) = self.bases.get(&found.id) {
                 return Ok(plain);
             }
-            let Some(depth) = depth.checked_sub(1) else {
+            let depth = budget.depth;
+            let Some(below) = depth.checked_sub(1) else {
                 break;
             };
-            match self.try_chunk(world, &found.id, depth) {
+            budget.depth = below;
+            let read = self.try_chunk(world, &found.id, budget);
+            budget.depth = depth;
+            match read {
                 Ok(plain) => {
                     let plain = Arc::new(plain);
                     self.bases.insert(found.id, Arc::clone(&plain));
                     return Ok(plain);
                 }
-                Err(e) => last = Some(e),
+                // Trouble says more than damage.
+                Err(e) => last = last.filter(|l| !says_damage(l)).or(Some(e)),
             }
         }
         let mut id = [0u8; 32];
@@ -251,16 +307,12 @@ impl<'r> Reader<'r> {
     }
 }
 
-/// Whether another place of the chunk may still be whole.
-fn may_be_elsewhere(error: &AccessError) -> bool {
-    use crate::backend::Trouble;
+/// Whether an error says that what was read is missing or damaged, and not that the storage, or
+/// this machine, failed: another place of a chunk may then be whole.
+pub(crate) fn says_damage(error: &AccessError) -> bool {
     match error {
-        AccessError::Backend(e) => {
-            matches!(
-                e.trouble,
-                Trouble::Absent | Trouble::OutOfRange | Trouble::Other
-            )
-        }
-        other => other.is_damage() || matches!(other, AccessError::NoDataKey(_)),
+        AccessError::Backend(e) => matches!(e.trouble, Trouble::Absent | Trouble::OutOfRange),
+        AccessError::NoDataKey(_) => true,
+        other => other.is_damage(),
     }
 }

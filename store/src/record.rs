@@ -204,14 +204,10 @@ impl OpenRecord {
         })
     }
 
-    /// Bytes of memory it takes.
+    /// Bytes of memory it takes once a shared frame of it is decoded; always the same.
     pub fn weight(&self) -> u64 {
-        let shared = self
-            .shared
-            .get()
-            .and_then(|s| s.as_ref())
-            .map_or(0, Vec::len);
-        (self.plain.len() + shared + self.rows.len() * 128) as u64
+        let decoded: u64 = self.rows.iter().map(|r| u64::from(r.plain)).sum();
+        decoded + (self.plain.len() + self.rows.len() * 128) as u64
     }
 
     /// The encoded bytes of a chunk that is in no shared frame.

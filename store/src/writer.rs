@@ -19,7 +19,7 @@ use crate::format::segment::{Segment, SegmentHeader, SegmentPack, SegmentRow};
 use crate::id::{ChunkId, PackId, SegmentId, Uuid};
 use crate::index::{Bases, Encoding};
 use crate::pack::{FinishedPack, PackBuilder, pack_key, target_size};
-use crate::reader::Reader;
+use crate::reader::{Budget, Reader};
 use crate::record::{
     EncodedChunk, RecordBuilder, SHARED_BELOW, World, seal_record, table_row, verify_record,
 };
@@ -509,9 +509,7 @@ fn seal(writer: &Writer<'_>, world: World, builder: &mut RecordBuilder) -> Resul
     let stored = seal_record(keys, &key, world, &plain);
     verify_record(keys, world, &stored, |slot| {
         let bases = rows.get(slot).map_or(Bases::NONE, |(row, _)| row.bases);
-        writer
-            .reader
-            .prefix(world, &bases, crate::format::MAX_DEPTH)
+        writer.reader.prefix(world, &bases, &mut Budget::new())
     })?;
     writer.append(world, &stored, &rows)
 }

@@ -1,7 +1,7 @@
 //! Leaf items: entries of a tree, and extents (docs/format.md, "Tree").
 
 use super::fields::{Fields, FieldsBuilder, decode_time, encode_time};
-use super::{Decoder, Malformed, len32, put_varint};
+use super::{Decoder, MAX_CHUNK, Malformed, len32, put_varint};
 use crate::entry::{Content, Entry, Extent, Kind, MAX_INLINE, Meta, Xattr, is_sound_path};
 use crate::id::ChunkId;
 
@@ -265,10 +265,13 @@ pub(crate) fn encode_extent(extent: &Extent, out: &mut Vec<u8>) {
 /// Reads an extent.
 pub(crate) fn decode_extent(d: &mut Decoder<'_>) -> Result<Extent, Malformed> {
     match d.u8()? {
-        0 => Ok(Extent::Chunk {
-            id: ChunkId(d.array()?),
-            len: d.u32()?,
-        }),
+        0 => {
+            let (id, len) = (ChunkId(d.array()?), d.u32()?);
+            if len as usize > MAX_CHUNK {
+                return Err(d.bad());
+            }
+            Ok(Extent::Chunk { id, len })
+        }
         1 => d.u64().map(Extent::Hole),
         _ => Err(d.bad()),
     }

@@ -15,6 +15,11 @@ pub(crate) const HEADER: usize = 6;
 /// Highest tree; four levels hold billions of entries.
 pub(crate) const MAX_HEIGHT: u8 = 12;
 
+/// Longest path of an entry.
+const MAX_PATH: usize = 64 << 10;
+/// All paths of one page: they are shortened by what they share, so few bytes may stand for many.
+const MAX_PATHS: usize = 64 << 20;
+
 /// What a page holds; the numbers stand on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -120,13 +125,16 @@ fn repeat<T>(
 
 fn decode_leaf(d: &mut Decoder<'_>, count: usize) -> Result<Vec<(Entry, Attributes)>, Malformed> {
     let mut items: Vec<(Entry, Attributes)> = Vec::new();
+    let mut paths = 0;
     for _ in 0..count {
         let before = items.last().map_or(&[][..], |(e, _)| &e.path);
         let item = entry::decode_entry(d, before)?;
+        paths += item.0.path.len();
+        let small = item.0.path.len() <= MAX_PATH && paths <= MAX_PATHS;
         let ascending = items.last().is_none_or(|(last, _)| {
             crate::entry::path_order(&last.path, &item.0.path) == std::cmp::Ordering::Less
         });
-        if !ascending {
+        if !ascending || !small {
             return Err(d.bad());
         }
         items.push(item);

@@ -3,20 +3,23 @@
 //! This file walks the tree and decides what becomes of each entry; [`window`] fetches chunks and
 //! writes files. Reads no more than a window of chunks at a time, each record once a window.
 
+#[cfg(test)]
+mod tests;
+mod verify;
 mod window;
 
-use std::collections::HashMap;
-use std::io::Read;
+use std::collections::{HashMap, HashSet};
 
 use crate::entry::{Content, Entry, Extent, Kind, is_within};
 use crate::error::AccessError;
 use crate::format::objects::Manifest;
 use crate::monitor::{Action, Counters, Event, Monitor};
-use crate::reader::Reader;
+use crate::reader::{Reader, says_damage};
 use crate::repository::Repository;
 use crate::source::Problem;
 use crate::target::{Kept, Target, TargetError};
-use crate::tree::{Tree, Walk};
+use crate::tree::{Item, Tree, Walk};
+use verify::{holds_already, verify};
 use window::Window;
 
 /// Whether an entry is restored.
@@ -58,7 +61,8 @@ pub struct RestoreReport {
     pub kept: u64,
     /// What could not be written.
     pub problems: Vec<Problem>,
-    /// Files that the repository cannot give back whole; they are not in the target.
+    /// What the repository cannot give back whole: files, which were not written, folders without
+    /// some of their metadata, and pages of the tree, under the last path before them.
     pub damaged: Vec<Problem>,
     /// Metadata that the target refused, with the path.
     pub refused: Vec<String>,
@@ -81,8 +85,8 @@ pub enum RestoreError {
 /// Restores.
 ///
 /// # Errors
-/// When the repository fails as a whole, or a page of the tree is damaged; single files that are
-/// damaged, or cannot be written, stand in the report.
+/// When index or root page cannot be read. Whatever else is damaged or cannot be written stands in
+/// the report.
 pub fn restore(
     repository: &Repository,
     manifest: &Manifest,
@@ -112,6 +116,9 @@ pub fn restore(
         left: Vec::new(),
         lazy: Vec::new(),
         groups: HashMap::new(),
+        waiting: HashSet::new(),
+        last: Vec::new(),
+        trouble: 0,
     };
     run.walk()?;
     let mut report = run.report;
@@ -122,6 +129,8 @@ pub fn restore(
     Ok(report)
 }
 
+/// After so many pages that the storage does not give back, the walk ends.
+const MAX_TROUBLE: u32 = 8;
 /// Folders that were left and wait for their files are finished at latest when there are so many.
 const MAX_LEFT: usize = 4096;
 
@@ -138,8 +147,14 @@ struct Run<'a, 'r> {
     left: Vec<Entry>,
     /// Folders that are made only when something in them is.
     lazy: Vec<Entry>,
-    /// First restored name of files with several, by group.
+    /// A name, written or kept by this run, of each file that has several, by group.
     groups: HashMap<Vec<u8>, Vec<u8>>,
+    /// Groups of which a name waits in the window.
+    waiting: HashSet<Vec<u8>>,
+    /// The path that the walk met last, shortened.
+    last: Vec<u8>,
+    /// Pages that the storage did not give back.
+    trouble: u32,
 }
 
 /// What part of the tree is walked, and how its paths are shortened.
@@ -157,8 +172,13 @@ impl Scope {
             return Ok(Scope { from, cut: 0 });
         }
         let missing = || RestoreError::NotFound(String::from_utf8_lossy(path).into_owned());
-        let entry = tree.find(path)?.ok_or_else(missing)?;
-        let cut = match entry.kind {
+        let kind = match tree.find(path) {
+            Ok(entry) => entry.ok_or_else(missing)?.kind,
+            // What lies below it may be elsewhere and whole.
+            Err(e) if says_damage(&e) => Kind::Folder,
+            Err(e) => return Err(e.into()),
+        };
+        let cut = match kind {
             Kind::Folder => path.len() + 1,
             _ => path.iter().rposition(|c| *c == b'/').map_or(0, |i| i + 1),
         };
@@ -174,39 +194,75 @@ impl Run<'_, '_> {
     fn walk(&mut self) -> Result<(), RestoreError> {
         let scope = Scope::of(self.tree, &self.options.path)?;
         let mut walk = self.tree.walk(&scope.from)?;
-        while let Some(item) = walk.next_item()? {
+        while self.trouble < MAX_TROUBLE {
+            let item = match walk.next_item() {
+                Ok(Some(item)) => item,
+                Ok(None) => break,
+                Err(e) => {
+                    self.lost_page(&e);
+                    continue;
+                }
+            };
             if !is_within(&item.0.path, &scope.from) {
                 break;
             }
-            let entry = self.tree.complete(item)?;
-            self.take(entry, &scope, &mut walk)?;
+            self.take(item, &scope, &mut walk);
+        }
+        if self.trouble >= MAX_TROUBLE {
+            let message = "the storage keeps failing: what follows is not restored".to_owned();
+            let path = self.last.clone();
+            self.report.problems.push(Problem { path, message });
         }
         self.leave(None);
-        self.flush()?;
+        self.flush();
         Ok(())
     }
 
-    fn take(
-        &mut self,
-        mut entry: Entry,
-        scope: &Scope,
-        walk: &mut Walk<'_, '_, '_>,
-    ) -> Result<(), RestoreError> {
-        let folder = entry.kind == Kind::Folder;
-        let select = (self.options.select)(&entry.path, folder);
-        if select == Select::Skip {
-            if folder {
-                walk.skip_below(&entry.path)?;
-            }
-            return Ok(());
+    /// A page of the tree that cannot be read: what it lists is missing.
+    fn lost_page(&mut self, error: &AccessError) {
+        let message = format!("a page of the tree, and all that it lists, is lost here: {error}");
+        self.trouble += u32::from(!says_damage(error));
+        self.unreadable(&self.last.clone(), error, message);
+    }
+
+    /// Something that the repository does not give back.
+    fn unreadable(&mut self, path: &[u8], error: &AccessError, message: String) {
+        self.monitor.event(Event::Problem {
+            path,
+            message: &message,
+        });
+        let path = path.to_vec();
+        let problem = Problem { path, message };
+        if says_damage(error) {
+            self.report.damaged.push(problem);
+        } else {
+            self.report.problems.push(problem);
         }
-        entry.path = scope.shorten(&entry.path);
-        self.leave(Some(&entry.path));
-        if select == Select::Descend {
-            if folder {
-                self.lazy.push(entry);
+    }
+
+    fn take(&mut self, item: Item, scope: &Scope, walk: &mut Walk<'_, '_, '_>) {
+        let folder = item.0.kind == Kind::Folder;
+        let select = (self.options.select)(&item.0.path, folder);
+        self.last = scope.shorten(&item.0.path);
+        if select == Select::Skip {
+            while folder
+                && self.trouble < MAX_TROUBLE
+                && let Err(e) = walk.skip_below(&item.0.path)
+            {
+                self.lost_page(&e);
             }
-            return Ok(());
+            return;
+        }
+        self.leave(Some(&self.last.clone()));
+        if select == Select::Descend && !folder {
+            return;
+        }
+        let Some(entry) = self.complete(item) else {
+            return;
+        };
+        if select == Select::Descend {
+            self.lazy.push(entry);
+            return;
         }
         for folder in std::mem::take(&mut self.lazy) {
             self.folder(folder);
@@ -215,13 +271,27 @@ impl Run<'_, '_> {
         Counters::add(&self.monitor.counters().entries, 1);
         match entry.kind {
             Kind::Folder => self.folder(entry),
-            Kind::File => self.file(entry)?,
+            Kind::File => self.file(entry),
             _ => self.special(&entry),
         }
         if self.window.is_full() || self.left.len() > MAX_LEFT {
-            self.flush()?;
+            self.flush();
         }
-        Ok(())
+    }
+
+    /// The entry under its shortened path, with all of its attributes. When they cannot be read
+    /// the entry is reported; a folder is made without them, for the sake of what it holds.
+    fn complete(&mut self, item: Item) -> Option<Entry> {
+        let path = self.last.clone();
+        let folder = (item.0.kind == Kind::Folder).then(|| item.0.clone());
+        match self.tree.complete(item) {
+            Ok(entry) => Some(Entry { path, ..entry }),
+            Err(e) => {
+                let message = format!("its attributes are lost: {e}");
+                self.unreadable(&path, &e, message);
+                folder.map(|entry| Entry { path, ..entry })
+            }
+        }
     }
 
     fn folder(&mut self, entry: Entry) {
@@ -240,8 +310,10 @@ impl Run<'_, '_> {
             return;
         }
         let made = self.target.make(entry);
+        if made.is_ok() {
+            self.in_place(entry);
+        }
         self.note(&entry.path, made);
-        self.first_of_group(entry);
     }
 
     /// Moves on to `path`: folders that do not hold it are left.
@@ -254,63 +326,96 @@ impl Run<'_, '_> {
     }
 
     /// Writes what waits, then gives the folders that were left their metadata.
-    fn flush(&mut self) -> Result<(), AccessError> {
-        self.window.run(&mut self.report)?;
+    fn flush(&mut self) {
+        self.run_window();
         for folder in std::mem::take(&mut self.left) {
             if !self.options.dry_run {
                 let done = self.target.finish_folder(&folder);
                 self.note(&folder.path, done);
             }
         }
-        Ok(())
     }
 
-    fn file(&mut self, entry: Entry) -> Result<(), AccessError> {
+    /// Writes what waits.
+    fn run_window(&mut self) {
+        self.groups.extend(self.window.run(&mut self.report));
+        self.waiting.clear();
+    }
+
+    fn file(&mut self, entry: Entry) {
         self.report.files += 1;
         self.report.bytes += entry.meta.size;
         if self.options.dry_run {
             Counters::add(&self.monitor.counters().bytes, entry.meta.size);
-            return Ok(());
+            return;
         }
-        if entry.group.is_some() {
-            // The first name must be in place before another can be made of it.
-            if entry
-                .group
-                .as_ref()
-                .is_some_and(|g| self.groups.contains_key(g))
-            {
-                self.window.run(&mut self.report)?;
-            }
-            if self.linked(&entry) {
-                return Ok(());
-            }
-            self.first_of_group(&entry);
+        // Another name must be in place before this one can be made of it.
+        if entry
+            .group
+            .as_ref()
+            .is_some_and(|g| self.waiting.contains(g))
+        {
+            self.run_window();
         }
-        if holds_already(self.tree, self.target, &entry)? {
-            let settled = self.target.settle(&entry);
-            self.note(&entry.path, settled);
-            self.report.kept += 1;
-            Counters::add(&self.monitor.counters().bytes, entry.meta.size);
-            self.monitor.event(Event::Entry {
-                path: &entry.path,
-                action: Action::Kept,
-            });
-            return Ok(());
+        if self.linked(&entry) {
+            return;
         }
+        // What cannot be read here is met again below.
+        if holds_already(self.tree, self.target, &entry).unwrap_or(false) {
+            return self.keep(&entry);
+        }
+        let group = entry.group.clone();
         self.window.begin(entry.clone());
-        let mut offset = 0u64;
+        match self.plan(&entry) {
+            Ok(()) => {
+                self.window.end();
+                self.waiting.extend(group);
+            }
+            Err(e) => self.window.give_up(&e),
+        }
+    }
+
+    /// The target holds the file's bytes already.
+    fn keep(&mut self, entry: &Entry) {
+        let settled = self.target.settle(entry);
+        self.note(&entry.path, settled);
+        self.in_place(entry);
+        self.report.kept += 1;
+        Counters::add(&self.monitor.counters().bytes, entry.meta.size);
+        self.monitor.event(Event::Entry {
+            path: &entry.path,
+            action: Action::Kept,
+        });
+    }
+
+    /// Plans the chunks of the file that was begun. They must add up to its size.
+    fn plan(&mut self, entry: &Entry) -> Result<(), AccessError> {
+        let size = entry.meta.size;
+        let unequal = || {
+            let path = String::from_utf8_lossy(&entry.path).into_owned();
+            AccessError::damaged(path, "its parts do not add up to its size")
+        };
+        let mut offset = match &entry.content {
+            Content::Inline(bytes) => bytes.len() as u64,
+            _ => 0,
+        };
         for extent in self.tree.extents(&entry.content)? {
             let extent = extent?;
+            let end = offset.checked_add(extent.len()).filter(|end| *end <= size);
+            let end = end.ok_or_else(unequal)?;
             if let Extent::Chunk { id, len } = extent {
                 self.window.chunk(id, len, offset);
             }
-            offset += extent.len();
+            offset = end;
             if self.window.is_full() {
-                self.window.run(&mut self.report)?;
+                self.run_window();
             }
         }
-        self.window.end();
-        Ok(())
+        if offset == size {
+            Ok(())
+        } else {
+            Err(unequal())
+        }
     }
 
     /// Makes an entry another name of one that was restored; `false` when there is none.
@@ -325,12 +430,13 @@ impl Run<'_, '_> {
         };
         match self.target.link(entry, &first) {
             Ok(()) => true,
-            // The first may be missing because it is damaged: then this is one file more.
+            // The target cannot: then this is a file of its own.
             Err(_) => false,
         }
     }
 
-    fn first_of_group(&mut self, entry: &Entry) {
+    /// This name was written or kept: others may be made of it.
+    fn in_place(&mut self, entry: &Entry) {
         if let Some(group) = &entry.group {
             self.groups.insert(group.clone(), entry.path.clone());
         }
@@ -370,92 +476,4 @@ fn target_problem(path: &[u8], error: &TargetError) -> Problem {
         path: path.to_vec(),
         message: format!("{error}{cause}"),
     }
-}
-
-/// Whether the target has the file with exactly these bytes.
-fn holds_already(
-    tree: &Tree<'_, '_>,
-    target: &dyn Target,
-    entry: &Entry,
-) -> Result<bool, AccessError> {
-    let Some(mut existing) = target.existing(entry) else {
-        return Ok(false);
-    };
-    if let Content::Inline(bytes) = &entry.content {
-        return Ok(reads(
-            &mut *existing,
-            |part| part == bytes.as_slice(),
-            bytes.len(),
-        ));
-    }
-    let keys = tree.reader().repository().keys();
-    for extent in tree.extents(&entry.content)? {
-        let same = match extent? {
-            Extent::Chunk { id, len } => reads(
-                &mut *existing,
-                |part| keys.chunk_id(part) == id,
-                len as usize,
-            ),
-            Extent::Hole(len) => reads_zeros(&mut *existing, len),
-        };
-        if !same {
-            return Ok(false);
-        }
-    }
-    Ok(existing.read(&mut [0]).is_ok_and(|n| n == 0))
-}
-
-fn reads(from: &mut dyn Read, is: impl Fn(&[u8]) -> bool, len: usize) -> bool {
-    let mut part = vec![0; len];
-    from.read_exact(&mut part).is_ok() && is(&part)
-}
-
-fn reads_zeros(from: &mut dyn Read, mut len: u64) -> bool {
-    let mut part = vec![0; 64 << 10];
-    while len > 0 {
-        let n = len.min(part.len() as u64) as usize;
-        let Some(part) = part.get_mut(..n) else {
-            return false;
-        };
-        if from.read_exact(part).is_err() || part.iter().any(|b| *b != 0) {
-            return false;
-        }
-        len -= n as u64;
-    }
-    true
-}
-
-/// Reads every restored file again.
-fn verify(
-    tree: &Tree<'_, '_>,
-    target: &dyn Target,
-    options: &RestoreOptions<'_>,
-    report: &mut RestoreReport,
-) -> Result<(), RestoreError> {
-    let scope = Scope::of(tree, &options.path)?;
-    let mut walk = tree.walk(&scope.from)?;
-    while let Some((mut entry, _)) = walk.next_item()? {
-        if !is_within(&entry.path, &scope.from) {
-            break;
-        }
-        let folder = entry.kind == Kind::Folder;
-        let select = (options.select)(&entry.path, folder);
-        if select == Select::Skip && folder {
-            walk.skip_below(&entry.path)?;
-        }
-        if select != Select::Take || entry.kind != Kind::File {
-            continue;
-        }
-        entry.path = scope.shorten(&entry.path);
-        if holds_already(tree, target, &entry)? {
-            report.verified += 1;
-        } else if !report.damaged.iter().any(|d| d.path == entry.path) {
-            let message = "the restored file differs from the snapshot".to_owned();
-            report.damaged.push(Problem {
-                path: entry.path,
-                message,
-            });
-        }
-    }
-    Ok(())
 }

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, RwLock};
 use super::{RestoreReport, add_refused, target_problem};
 use crate::entry::{Content, Entry};
 use crate::error::AccessError;
-use crate::format::MAX_DEPTH;
 use crate::id::{ChunkId, PackId};
+use crate::index::Place;
 use crate::monitor::{Action, Counters, Event, Monitor};
-use crate::reader::Reader;
-use crate::record::World;
+use crate::pack::is_record_length;
+use crate::reader::{Budget, Reader, says_damage};
+use crate::record::{OpenRecord, World};
 use crate::source::Problem;
 use crate::target::{Kept, Target, TargetError, TargetFile};
 
@@ -68,6 +69,8 @@ pub(super) struct Window<'a, 'r> {
     open: Option<Arc<FileJob>>,
     /// Files without chunks: they wait for a thread too.
     small: Vec<Arc<FileJob>>,
+    /// What happened that is not in a report yet.
+    results: Mutex<Results>,
 }
 
 /// What threads add to.
@@ -77,6 +80,8 @@ struct Results {
     refused: Vec<(Vec<u8>, Kept)>,
     problems: Vec<Problem>,
     damaged: Vec<Problem>,
+    /// Files with several names that are in place: group and name.
+    linkable: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl<'a, 'r> Window<'a, 'r> {
@@ -94,6 +99,7 @@ impl<'a, 'r> Window<'a, 'r> {
             files: 0,
             open: None,
             small: Vec::new(),
+            results: Mutex::default(),
         }
     }
 
@@ -137,23 +143,37 @@ impl<'a, 'r> Window<'a, 'r> {
             || self.files >= MAX_OPEN
     }
 
+    /// Gives up the file that was begun last: what was written of it is not put in place.
+    pub fn give_up(&mut self, error: &AccessError) {
+        let Some(file) = self.open.take() else { return };
+        let damaged = says_damage(error);
+        fail(
+            &self.results,
+            self.monitor,
+            &file,
+            &error.to_string(),
+            damaged,
+        );
+    }
+
     /// Writes everything that is planned. A file whose last chunk is not planned yet stays open.
-    pub fn run(&mut self, report: &mut RestoreReport) -> Result<(), AccessError> {
-        let results = Mutex::new(Results::default());
-        let jobs = self.locate(&results)?;
+    /// Answers files with several names that were put in place: group and name.
+    pub fn run(&mut self, report: &mut RestoreReport) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let planned = std::mem::take(&mut self.chunks);
         let ended = std::mem::take(&mut self.small);
+        let runs = fetch_runs(self.locate(planned));
         let worker = Worker {
             reader: self.reader,
             target: self.target,
             monitor: self.monitor,
-            results: &results,
+            results: &self.results,
         };
-        let runs = fetch_runs(jobs);
         let threads = self.reader.repository().environment().threads;
         in_parallel(threads, runs, &|run| worker.run(run));
         in_parallel(threads, ended, &|file: Arc<FileJob>| worker.written(&file));
         self.bytes = 0;
         self.files = 0;
+        let results = std::mem::take(&mut self.results);
         let results = results.into_inner().unwrap_or_default();
         report.written += results.written;
         report.problems.extend(results.problems);
@@ -162,31 +182,25 @@ impl<'a, 'r> Window<'a, 'r> {
             .refused
             .into_iter()
             .for_each(|(path, kept)| add_refused(report, &path, kept));
-        Ok(())
+        results.linkable
     }
 
     /// Finds the records of all planned chunks, in the order of packs.
-    fn locate(&mut self, results: &Mutex<Results>) -> Result<Vec<RecordJob>, AccessError> {
-        let repository = self.reader.repository();
-        let segments = repository.segments();
-        let mut placed = Vec::with_capacity(self.chunks.len());
-        for job in std::mem::take(&mut self.chunks) {
-            let found = repository.index().find(&segments, &job.id)?;
-            let place = found.and_then(|f| f.places.into_iter().min_by_key(|p| p.depth));
-            let pack = match &place {
-                Some(place) => repository.index().pack(&segments, place.pack)?,
-                None => None,
-            };
-            match (place, pack) {
-                (Some(place), Some(pack)) => placed.push((pack.id, place, job)),
-                _ => fail(
-                    results,
-                    self.monitor,
-                    &job.file,
-                    "a chunk of it is missing",
-                    true,
-                ),
+    fn locate(&self, planned: Vec<ChunkJob>) -> Vec<RecordJob> {
+        let mut placed = Vec::with_capacity(planned.len());
+        for job in planned {
+            if job.file.failed.load(Ordering::Relaxed) {
+                continue;
             }
+            let (message, damaged) = match self.place(&job.id) {
+                Ok(Some((pack, place))) => {
+                    placed.push((pack, place, job));
+                    continue;
+                }
+                Ok(None) => ("a chunk of it is missing".to_owned(), true),
+                Err(e) => (e.to_string(), says_damage(&e)),
+            };
+            fail(&self.results, self.monitor, &job.file, &message, damaged);
         }
         placed.sort_by_key(|(pack, place, _)| (*pack, place.offset, place.slot));
         let mut jobs: Vec<RecordJob> = Vec::new();
@@ -204,7 +218,25 @@ impl<'a, 'r> Window<'a, 'r> {
                 }),
             }
         }
-        Ok(jobs)
+        jobs
+    }
+
+    /// The shallowest place of a chunk whose record may be fetched.
+    fn place(&self, id: &ChunkId) -> Result<Option<(PackId, Place)>, AccessError> {
+        let repository = self.reader.repository();
+        let segments = repository.segments();
+        let Some(found) = repository.index().find(&segments, id)? else {
+            return Ok(None);
+        };
+        let sound = found
+            .places
+            .into_iter()
+            .filter(|p| is_record_length(p.stored));
+        let Some(place) = sound.min_by_key(|p| p.depth) else {
+            return Ok(None);
+        };
+        let pack = repository.index().pack(&segments, place.pack)?;
+        Ok(pack.map(|pack| (pack.id, place)))
     }
 }
 
@@ -276,36 +308,52 @@ impl Worker<'_, '_> {
                     .open(World::Content, pack, record.offset, b)
                     .ok()
             };
-            let opened = stored.and_then(open);
-            let mut last: Option<(ChunkId, Vec<u8>)> = None;
-            for (slot, job) in &record.chunks {
-                if job.file.failed.load(Ordering::Relaxed) {
-                    self.written(&job.file);
-                    continue;
-                }
-                if last.as_ref().is_none_or(|(id, _)| *id != job.id) {
-                    let plain = opened.as_ref().and_then(|record| {
-                        self.reader
-                            .decode(World::Content, &job.id, record, *slot, MAX_DEPTH)
-                            .ok()
-                    });
-                    // Whatever is wrong here, another place may be whole.
-                    let plain =
-                        plain.map_or_else(|| self.reader.chunk(World::Content, &job.id), Ok);
-                    match plain {
-                        Ok(plain) => last = Some((job.id, plain)),
-                        Err(e) => {
-                            fail(self.results, self.monitor, &job.file, &e.to_string(), true);
-                            self.written(&job.file);
-                            continue;
-                        }
+            self.record(&record, stored.and_then(open).as_ref());
+        }
+    }
+
+    /// Writes the chunks of one record, which is `None` when it could not be read.
+    fn record(&self, record: &RecordJob, opened: Option<&OpenRecord>) {
+        let mut last: Option<(ChunkId, Vec<u8>)> = None;
+        for (slot, job) in &record.chunks {
+            if job.file.failed.load(Ordering::Relaxed) {
+                self.written(&job.file);
+                continue;
+            }
+            if last.as_ref().is_none_or(|(id, _)| *id != job.id) {
+                match self.plain(&job.id, opened, *slot) {
+                    Ok(plain) => last = Some((job.id, plain)),
+                    Err(e) => {
+                        let damaged = says_damage(&e);
+                        let message = e.to_string();
+                        fail(self.results, self.monitor, &job.file, &message, damaged);
+                        self.written(&job.file);
+                        continue;
                     }
                 }
-                if let Some((_, plain)) = &last {
-                    self.write(job, plain);
-                }
-                self.written(&job.file);
             }
+            if let Some((_, plain)) = &last {
+                self.write(job, plain);
+            }
+            self.written(&job.file);
+        }
+    }
+
+    /// A chunk's bytes from this record; whatever is wrong here, another place may be whole.
+    fn plain(
+        &self,
+        id: &ChunkId,
+        opened: Option<&OpenRecord>,
+        slot: u8,
+    ) -> Result<Vec<u8>, AccessError> {
+        let decode = |record| {
+            self.reader
+                .decode(World::Content, id, record, slot, &mut Budget::new())
+                .ok()
+        };
+        match opened.and_then(decode) {
+            Some(plain) => Ok(plain),
+            None => self.reader.chunk(World::Content, id),
         }
     }
 
@@ -403,6 +451,9 @@ impl Worker<'_, '_> {
                 });
                 if let Ok(mut results) = self.results.lock() {
                     results.written += 1;
+                    if let Some(group) = &job.entry.group {
+                        results.linkable.push((group.clone(), path.clone()));
+                    }
                     if !kept.refused.is_empty() {
                         results.refused.push((path.clone(), kept));
                     }

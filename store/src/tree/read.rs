@@ -52,15 +52,24 @@ impl<'a, 'r> Tree<'a, 'r> {
     }
 
     /// Every entry from `from` on, in order.
+    ///
+    /// # Errors
+    /// When the root page cannot be read; what is wrong below it, the walk itself answers.
     pub fn walk<'t>(&'t self, from: &[u8]) -> Result<Walk<'t, 'a, 'r>, AccessError> {
         let mut walk = Walk {
             tree: self,
             stack: Vec::new(),
             leaf: Vec::new().into_iter(),
             page: None,
+            pending: None,
         };
-        if let Some(root) = self.root {
-            walk.descend(root.page, root.height, from)?;
+        if let Some(root) = self.root
+            && let Err(e) = walk.descend(root.page, root.height, from)
+        {
+            if walk.stack.is_empty() {
+                return Err(e);
+            }
+            walk.pending = Some(e);
         }
         Ok(walk)
     }
@@ -220,6 +229,8 @@ pub(crate) struct Walk<'t, 'a, 'r> {
     leaf: std::vec::IntoIter<Item>,
     /// The leaf that the last entry came from.
     page: Option<ChunkId>,
+    /// An error met when the walk began.
+    pending: Option<AccessError>,
 }
 
 impl Walk<'_, '_, '_> {
@@ -259,7 +270,14 @@ impl Walk<'_, '_, '_> {
     }
 
     /// The next entry as it stands in its page.
+    ///
+    /// # Errors
+    /// When a page cannot be read. It may be called again then, and goes on behind that page and
+    /// all that is below it; every error passes over at least one child, so the walk ends.
     pub fn next_item(&mut self) -> Result<Option<Item>, AccessError> {
+        if let Some(e) = self.pending.take() {
+            return Err(e);
+        }
         loop {
             if let Some(item) = self.leaf.next() {
                 return Ok(Some(item));
@@ -283,18 +301,34 @@ impl Walk<'_, '_, '_> {
     }
 
     /// Goes on behind everything below `folder`, reading no page that holds nothing else.
+    ///
+    /// # Errors
+    /// Like [`Walk::next_item`]; called again, it goes on skipping behind the page that failed.
     pub fn skip_below(&mut self, folder: &[u8]) -> Result<(), AccessError> {
-        while let Some((entry, _)) = self.leaf.as_slice().first() {
-            if !is_within(&entry.path, folder) {
+        loop {
+            while let Some((entry, _)) = self.leaf.as_slice().first() {
+                if !is_within(&entry.path, folder) {
+                    return Ok(());
+                }
+                self.leaf.next();
+            }
+            self.pass_children(folder);
+            let Some(item) = self.next_item()? else {
+                return Ok(());
+            };
+            if !is_within(&item.0.path, folder) {
+                // Put it back in front.
+                let mut items = vec![item];
+                items.extend(std::mem::take(&mut self.leaf));
+                self.leaf = items.into_iter();
                 return Ok(());
             }
-            self.leaf.next();
         }
-        // A child is passed over when the one after it still begins below the folder.
-        for depth in (0..self.stack.len()).rev() {
-            let Some((_, children)) = self.stack.get_mut(depth) else {
-                break;
-            };
+    }
+
+    /// Passes over a child when the one after it still begins below the folder.
+    fn pass_children(&mut self, folder: &[u8]) {
+        for (_, children) in self.stack.iter_mut().rev() {
             while children
                 .as_slice()
                 .get(1)
@@ -306,17 +340,6 @@ impl Walk<'_, '_, '_> {
                 break;
             }
         }
-        let Some((entry, attributes)) = self.next_item()? else {
-            return Ok(());
-        };
-        if is_within(&entry.path, folder) {
-            return self.skip_below(folder);
-        }
-        // Not below: put it back in front.
-        let mut items = vec![(entry, attributes)];
-        items.extend(std::mem::take(&mut self.leaf));
-        self.leaf = items.into_iter();
-        Ok(())
     }
 }
 
