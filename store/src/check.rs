@@ -164,12 +164,10 @@ impl Run<'_> {
                 Err(e) => return Err(e),
             }
         }
-        if whole {
-            self.repository.update_index()?;
-        } else {
-            self.report
-                .notes
-                .push("chunks of damaged segments count as missing".into());
+        self.repository.update_index()?;
+        if !whole {
+            let note = "chunks that only a damaged segment knows count as missing";
+            self.report.notes.push(note.into());
         }
         Ok(())
     }
@@ -308,7 +306,7 @@ impl Run<'_> {
             return wrong("its chain of bases is absurd");
         }
         let segments = self.repository.segments();
-        let pack = self.repository.index().pack(&segments, place.pack)?;
+        let pack = self.repository.index().pack(place.pack);
         let Some((pack, size)) = pack.and_then(|p| Some((p.id, *self.packs.get(&p.id)?))) else {
             return Ok(Some(None));
         };

@@ -147,8 +147,7 @@ impl<'r> Reader<'r> {
         place: &Place,
         budget: &mut Budget,
     ) -> Result<Vec<u8>, AccessError> {
-        let segments = self.repository.segments();
-        let pack = self.repository.index().pack(&segments, place.pack)?;
+        let pack = self.repository.index().pack(place.pack);
         let pack = pack
             .ok_or(AccessError::LostChunk {
                 chunk: *id,

@@ -172,7 +172,7 @@ impl<'r> View<'r> {
             return Ok(*valid);
         }
         let index = self.repository.index();
-        let known = index.pack(&self.repository.segments(), pack)?;
+        let known = index.pack(pack);
         let valid = match (known, self.valid.read()) {
             (Some(known), Ok(valid)) => valid.contains(&known.id),
             _ => false,

@@ -568,11 +568,7 @@ mod tests {
         for id in &new {
             let found = repository.index().find(&segments, id).unwrap().unwrap();
             let place = found.places[0];
-            let pack = repository
-                .index()
-                .pack(&segments, place.pack)
-                .unwrap()
-                .unwrap();
+            let pack = repository.index().pack(place.pack).unwrap();
             let record = reader
                 .record(World::Content, pack.id, place.offset, place.stored)
                 .unwrap();

@@ -219,8 +219,8 @@ impl Past {
                 let segments = repository.segments();
                 let found = repository.index().find(&segments, &id).unwrap().unwrap();
                 for place in found.places {
-                    let pack = repository.index().pack(&segments, place.pack).unwrap();
-                    packs.push(pack.unwrap().id);
+                    let pack = repository.index().pack(place.pack).unwrap();
+                    packs.push(pack.id);
                 }
             }
             let standing = list_packs(repository).unwrap();

@@ -142,7 +142,7 @@ fn living_rows(
             continue;
         }
         let here = |place: &crate::index::Place| -> Result<bool, AccessError> {
-            let known = repository.index().pack(&segments, place.pack)?;
+            let known = repository.index().pack(place.pack);
             Ok(place.offset == offset && known.is_some_and(|k| k.id == pack))
         };
         if let Some(place) = chosen(view, &found)?
@@ -208,10 +208,7 @@ pub(super) fn world_of(
     found: &Found,
 ) -> Result<World, AccessError> {
     for place in &found.places {
-        if let Some(pack) = repository
-            .index()
-            .pack(&repository.segments(), place.pack)?
-        {
+        if let Some(pack) = repository.index().pack(place.pack) {
             return Ok(if pack.tree {
                 World::Pages
             } else {

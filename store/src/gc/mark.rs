@@ -177,7 +177,7 @@ fn absent(repository: &Repository, lost: &[Found]) -> Result<Vec<String>, Access
         let found = repository.index().find(&segments, &chunk.id)?;
         let mut exists = false;
         for place in found.iter().flat_map(|f| &f.places) {
-            let pack = repository.index().pack(&segments, place.pack)?;
+            let pack = repository.index().pack(place.pack);
             exists = exists || pack.is_some_and(|p| sizes.contains_key(&p.id));
         }
         if !exists {

@@ -235,7 +235,7 @@ impl<'a, 'r> Window<'a, 'r> {
         let Some(place) = sound.min_by_key(|p| p.depth) else {
             return Ok(None);
         };
-        let pack = repository.index().pack(&segments, place.pack)?;
+        let pack = repository.index().pack(place.pack);
         Ok(pack.map(|pack| (pack.id, place)))
     }
 }
