@@ -15,7 +15,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 /// Seconds that a call may take before it is killed and the test fails: in CI, and in full size.
 const LIMIT: (u64, u64) = (300, 7200);
 /// How often memory is looked at.
-const GLANCE: Duration = Duration::from_millis(5);
+const GLANCE: Duration = Duration::from_millis(1);
 
 /// A call of a program that is put together.
 pub struct Call {
