@@ -632,7 +632,7 @@ mod tests {
     fn a_short_pack_names_snapshots_and_files() {
         let (memory, repository) = new_repository(Encryption::None, 0);
         let mut source = MapSource::default();
-        source.files.insert(b"f".to_vec(), noise(100_000, "f"));
+        source.files.insert(b"f".to_vec(), noise(2000, "f"));
         let manifest = take(&repository, &mut source).manifest;
         let options = CheckOptions { read_data: true };
         let report = check(&repository, &options, &Silent::default()).unwrap();
@@ -646,7 +646,7 @@ mod tests {
         let pack = repository.index().pack(&segments, found.places[0].pack);
         let key = pack_key(&pack.unwrap().unwrap().id).unwrap();
         let mut bytes = repository.backend().get(&key).unwrap();
-        bytes.truncate(bytes.len() - 50_000);
+        bytes.truncate(bytes.len() - 1000);
         memory.replace(&key, bytes);
         let repository = open(&memory, Encryption::None, 0);
         let report = check(&repository, &options, &Silent::default()).unwrap();
