@@ -555,3 +555,101 @@ impl<'a> Pass<'a> {
         Ok(PackId(*self.hasher.finalize().as_bytes()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::crypto::Encryption;
+    use crate::format::segment::{Segment, SegmentPack, SegmentRow};
+    use crate::id::{SegmentId, Uuid};
+    use crate::index::{Bases, Encoding, Index, MemoryIndex};
+    use crate::monitor::Silent;
+    use crate::testing::{MapSource, new_repository, noise, open, take};
+
+    fn row(id: u8, pack: u32, bases: &[u8]) -> SegmentRow {
+        let mut refs = Bases::NONE;
+        for base in bases {
+            assert!(refs.push(ChunkId([*base; 32]).as_base()));
+        }
+        SegmentRow {
+            id: ChunkId([id; 32]),
+            pack,
+            offset: 100,
+            stored: 100,
+            slot: id,
+            plain: 10,
+            encoding: Encoding::Raw,
+            depth: bases.len() as u8,
+            bases: refs,
+        }
+    }
+
+    #[test]
+    fn cycles_of_bases_end() {
+        let pack = |n: u8| SegmentPack {
+            id: PackId([n; 32]),
+            session: Uuid([1; 16]),
+            tree: false,
+        };
+        // 1 and 2 need each other; 3 and 4 too, but 4 is also plain; 5 to 40 need four each of
+        // the next ones, and all of them 1.
+        let mut rows = vec![row(1, 0, &[2]), row(2, 0, &[1]), row(3, 0, &[4])];
+        rows.extend([row(4, 0, &[3]), row(4, 1, &[])]);
+        rows.extend((5..40).map(|n| row(n, 0, &[n + 1, n + 1, n, 1])));
+        let segment = Segment {
+            supersedes: vec![],
+            packs: vec![pack(1), pack(2)],
+            rows,
+        };
+        let index = MemoryIndex::default();
+        index.apply(&[(SegmentId([1; 32]), &segment)]).unwrap();
+        let (_, mut repository) = new_repository(Encryption::None, 0);
+        repository.replace_index(Arc::new(index));
+        let monitor = Silent::default();
+        let mut run = Run {
+            repository: &repository,
+            monitor: &monitor,
+            report: CheckReport::default(),
+            bad: BTreeMap::new(),
+            good: HashSet::new(),
+            failed: HashMap::new(),
+            failed_packs: HashMap::new(),
+            packs: HashMap::from([(PackId([1; 32]), 1000), (PackId([2; 32]), 1000)]),
+        };
+        for (id, good) in [(3, true), (4, true), (1, false), (2, false), (5, false)] {
+            let wrong = run.chunk(&ChunkId([id; 32])).unwrap();
+            assert_eq!(wrong.is_none(), good, "{id}: {wrong:?}");
+        }
+        let reader = Reader::new(&repository);
+        assert!(reader.chunk(World::Content, &ChunkId([5; 32])).is_err());
+    }
+
+    #[test]
+    fn a_short_pack_names_snapshots_and_files() {
+        let (memory, repository) = new_repository(Encryption::None, 0);
+        let mut source = MapSource::default();
+        source.files.insert(b"f".to_vec(), noise(2000, "f"));
+        let manifest = take(&repository, &mut source).manifest;
+        let options = CheckOptions { read_data: true };
+        let report = check(&repository, &options, &Silent::default()).unwrap();
+        assert!(report.damage.is_empty(), "{:?}", report.damage);
+        let id = repository.keys().chunk_id(&source.files[&b"f"[..]]);
+        let segments = repository.segments();
+        let found = repository.index().find(&segments, &id).unwrap();
+        let Some(found) = found else {
+            panic!("one chunk")
+        };
+        let pack = repository.index().pack(&segments, found.places[0].pack);
+        let key = pack_key(&pack.unwrap().unwrap().id).unwrap();
+        let mut bytes = repository.backend().get(&key).unwrap();
+        bytes.truncate(bytes.len() - 1000);
+        memory.replace(&key, bytes);
+        let repository = open(&memory, Encryption::None, 0);
+        let report = check(&repository, &options, &Silent::default()).unwrap();
+        let named = |d: &&Damage| d.snapshots == [manifest.id] && d.files == [b"f".to_vec()];
+        assert_eq!(report.damage.iter().filter(named).count(), 1);
+        assert_eq!(report.damage.len(), 2, "{:?}", report.damage);
+    }
+}
