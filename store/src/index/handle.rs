@@ -2,8 +2,8 @@
 //! replaced when the local cache fails, completed in memory when the cache is busy.
 //!
 //! Pack numbers that leave here hold for the whole process, whatever cache they came from: a cache
-//! may be replaced between two look-ups. Chunk numbers are those of the cache; only gc uses them, and
-//! asks [`IndexHandle::stable_generation`] whether they still mean the same.
+//! may be replaced between two look-ups. Chunk numbers are those of the cache; only gc uses them,
+//! and asks [`IndexHandle::stable_generation`] whether they still mean the same.
 //!
 //! A segment that does not open is passed over, and told by [`IndexHandle::damaged`].
 

@@ -240,8 +240,8 @@ impl Repository {
 /// Where this machine notes that a repository is encrypted.
 const ENCRYPTED: &str = "encrypted";
 
-/// Refuses a repository that was encrypted when this machine saw it last: somebody who can write the
-/// storage would else have the next snapshot stored readable.
+/// Refuses a repository that was encrypted when this machine saw it last: somebody who can write
+/// the storage would else have the next snapshot stored readable.
 fn refuse_downgrade(config: &Config, environment: &Environment) -> Result<(), OpenError> {
     if config.encryption != Encryption::None {
         if environment.state.load(ENCRYPTED).is_none() {

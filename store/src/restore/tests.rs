@@ -1,3 +1,5 @@
+//! Restores that meet damage, stale files and several names.
+
 use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read};
 use std::sync::{Arc, Mutex};
