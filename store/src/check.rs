@@ -641,8 +641,8 @@ mod tests {
         let Some(found) = found else {
             panic!("one chunk")
         };
-        let pack = repository.index().pack(&segments, found.places[0].pack);
-        let key = pack_key(&pack.unwrap().unwrap().id).unwrap();
+        let pack = repository.index().pack(found.places[0].pack);
+        let key = pack_key(&pack.unwrap().id).unwrap();
         let mut bytes = repository.backend().get(&key).unwrap();
         bytes.truncate(bytes.len() - 1000);
         memory.replace(&key, bytes);

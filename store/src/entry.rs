@@ -1,5 +1,5 @@
 //! Entries of a tree: one file, folder, link or other thing under its path, with what is kept of
-//! it. The value only; docs/format.md and [`crate::format::entry`] say how it is written.
+//! it. The value only; docs/format.md and `format::entry` say how it is written.
 
 use std::cmp::Ordering;
 

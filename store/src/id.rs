@@ -1,6 +1,6 @@
 //! Names of things: random identifiers and content hashes, as `Copy` newtypes from one macro.
 //!
-//! Does not generate them (see [`crate::crypto::random`]) and does not resolve what a user typed
+//! Does not generate them (see `crypto::random`) and does not resolve what a user typed
 //! (see [`crate::snapshots`]).
 
 use std::fmt;

@@ -1,8 +1,8 @@
 //! Garbage collection without locks (gc-protocol.md, "Collector").
 //!
-//! This file is the order of one run; [`fence`] judges sessions, [`reach`] finds what snapshots
-//! refer to, [`mark`] plans, [`copy`] keeps the living rest of packs that go, [`sweep`] verifies
-//! and deletes, [`merge`] folds segments, [`guard`] stops a run that would do harm.
+//! This file is the order of one run; `fence` judges sessions, `reach` finds what snapshots
+//! refer to, `mark` plans, `copy` keeps the living rest of packs that go, `sweep` verifies
+//! and deletes, `merge` folds segments, `guard` stops a run that would do harm.
 
 mod copy;
 mod fence;

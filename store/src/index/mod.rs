@@ -2,7 +2,7 @@
 //!
 //! Segments are the truth; an index is derived from them, kept by this machine alone, and may be
 //! thrown away at any time. It says nothing about validity: which packs exist or are condemned is
-//! judged by a [`crate::view::View`] in each process anew.
+//! judged by a `view::View` in each process anew.
 
 pub(crate) mod handle;
 mod memory;

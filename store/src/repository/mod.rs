@@ -1,7 +1,7 @@
 //! An open repository: a backend, the keys, the index, and the small sealed objects.
 //!
 //! Knows how objects are named and sealed, not when they may be put or deleted: that is the matter
-//! of [`crate::session`] and [`crate::gc`].
+//! of `session` and [`crate::gc`].
 
 mod open;
 mod slots;

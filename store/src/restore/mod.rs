@@ -1,6 +1,6 @@
 //! Restoring: a snapshot, or a part of it, into a target.
 //!
-//! This file walks the tree and decides what becomes of each entry; [`window`] fetches chunks and
+//! This file walks the tree and decides what becomes of each entry; `window` fetches chunks and
 //! writes files. Reads no more than a window of chunks at a time, each record once a window.
 
 #[cfg(test)]

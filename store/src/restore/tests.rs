@@ -155,7 +155,7 @@ fn lose(memory: &Memory, repository: &Repository, id: &ChunkId) {
     let segments = repository.segments();
     let found = repository.index().find(&segments, id).unwrap().unwrap();
     for place in found.places {
-        let pack = repository.index().pack(&segments, place.pack).unwrap();
+        let pack = repository.index().pack(place.pack);
         memory.remove(&pack_key(&pack.unwrap().id).unwrap());
     }
 }

@@ -1,8 +1,8 @@
 //! Taking a snapshot: from a source to a committed manifest (gc-protocol.md,
 //! "Writer").
 //!
-//! This file is the order of steps; [`intake`] reads and cuts, [`assemble`] builds the tree,
-//! [`pool`] runs them on threads, [`republish`] is a fenced writer's second run.
+//! This file is the order of steps; `intake` reads and cuts, `assemble` builds the tree,
+//! `pool` runs them on threads, `republish` is a fenced writer's second run.
 
 mod assemble;
 mod intake;
