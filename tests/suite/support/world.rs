@@ -141,8 +141,13 @@ impl World {
 
     /// A call of the binary.
     pub fn call<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Call {
-        let mut command = self.command(&self.program);
-        command.args(args);
+        // Whoever runs the tests in the background of a script has Ctrl-C ignored, and so would the
+        // binary: it keeps what it finds ignored.
+        let mut command = self.command("env");
+        command
+            .arg("--default-signal=INT,TERM")
+            .arg(&self.program)
+            .args(args);
         Call::new(command)
     }
 
