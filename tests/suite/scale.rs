@@ -120,3 +120,21 @@ fn a_large_file() {
     let taken = ran.object();
     assert!(taken["new_bytes"].as_u64().unwrap() < 2_000_000, "{taken}");
 }
+
+/// Many systems allow a process 1,024 open files: a quarter must do.
+#[test]
+fn few_open_files_are_enough() {
+    let world = World::new();
+    let mut random = Random(7);
+    for i in 0..3000 {
+        let folder = world.path(format!("src/{}/{}", i % 40, i % 7));
+        fs::create_dir_all(&folder).unwrap();
+        // Beyond what is kept inline; every tenth has several chunks.
+        let len = if i % 10 == 0 { 300_000 } else { 600 + i };
+        fs::write(folder.join(format!("f{i}")), random.bytes(len)).unwrap();
+    }
+    let line = "ulimit -n 256 && $hucha snapshot src && $hucha check --read-data \
+                && $hucha restore latest:src back && $hucha gc";
+    world.bash(line).run().expect(0);
+    assert_same(&world.path("src"), &world.path("back"));
+}

@@ -20,7 +20,7 @@ const MAX_CHUNKS: usize = 16_384;
 /// Plain bytes of one window: packs are read once for each.
 const MAX_BYTES: u64 = 512 << 20;
 /// Files of several chunks that may be open at once.
-const MAX_OPEN: usize = 256;
+const MAX_OPEN: usize = 128;
 /// Neighbouring records are fetched in one go up to this many bytes, gaps included.
 const MAX_FETCH: u64 = 4 << 20;
 /// Gaps between records that are read and thrown away rather than fetched around.
@@ -169,8 +169,14 @@ impl<'a, 'r> Window<'a, 'r> {
             results: &self.results,
         };
         let threads = self.reader.repository().environment().threads;
+        // Said first, so that a file is finished and closed with its last chunk; those that have no
+        // chunk are left to finish.
+        let empty: Vec<Arc<FileJob>> = ended
+            .into_iter()
+            .filter(|f| f.remaining.fetch_sub(1, Ordering::AcqRel) == 1)
+            .collect();
         in_parallel(threads, runs, &|run| worker.run(run));
-        in_parallel(threads, ended, &|file: Arc<FileJob>| worker.written(&file));
+        in_parallel(threads, empty, &|file: Arc<FileJob>| worker.finish(&file));
         self.bytes = 0;
         self.files = 0;
         let results = std::mem::take(&mut self.results);
@@ -415,7 +421,7 @@ impl Worker<'_, '_> {
         fail(self.results, self.monitor, job, &problem.message, false);
     }
 
-    /// One chunk less, or planned to the end; the last of both finishes the file.
+    /// One chunk less; the last one finishes the file, if all are planned.
     fn written(&self, file: &Arc<FileJob>) {
         if file.remaining.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.finish(file);
