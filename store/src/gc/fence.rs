@@ -241,7 +241,6 @@ pub(super) fn settle_all(
 /// Open writers that a list may wait for, for the report.
 pub(super) fn still_open(
     repository: &Repository,
-    _fence: Fence,
     own: Uuid,
 ) -> Result<Vec<SessionInfo>, AccessError> {
     let sessions = read_sessions(repository)?;

@@ -191,7 +191,7 @@ fn collect(
     sweep::remove_orphans(repository)?;
     monitor.event(Event::Phase("folding the index"));
     report.segments_merged = merge::merge(repository, merge::When::AfterGc)?;
-    count_waiting(repository, options, session.name(), &mut report)?;
+    count_waiting(repository, session.name(), &mut report)?;
     Ok(report)
 }
 
@@ -211,11 +211,7 @@ fn dry_run(
         ..GcReport::default()
     };
     guard::half(&plan, options.force)?;
-    let never = GcOptions {
-        fence: Fence::Never,
-        ..*options
-    };
-    count_waiting(repository, &never, Uuid([0; 16]), &mut report)?;
+    count_waiting(repository, Uuid([0; 16]), &mut report)?;
     Ok(report)
 }
 
@@ -299,7 +295,7 @@ fn sweep_ready(
         return Ok(());
     }
     monitor.event(Event::Phase("verifying what stays, deleting what goes"));
-    let swept = sweep::sweep(session, &ready, monitor)?;
+    let swept = sweep::sweep(session, &ready)?;
     report.packs_deleted += swept.packs;
     report.bytes_freed += swept.bytes;
     report.bytes_copied += swept.copied;
@@ -310,7 +306,6 @@ fn sweep_ready(
 /// What condemned packs still stand, and for whom they wait.
 fn count_waiting(
     repository: &Repository,
-    options: &GcOptions,
     own: Uuid,
     report: &mut GcReport,
 ) -> Result<(), AccessError> {
@@ -324,6 +319,6 @@ fn count_waiting(
         .flat_map(|l| &l.packs)
         .filter_map(|p| packs.get(p))
         .sum();
-    report.waiting_for = fence::still_open(repository, options.fence, own)?;
+    report.waiting_for = fence::still_open(repository, own)?;
     Ok(())
 }

@@ -10,7 +10,6 @@ use crate::crypto::Kind;
 use crate::error::AccessError;
 use crate::format::objects::Manifest;
 use crate::id::{ChunkId, PackId, Uuid};
-use crate::monitor::Monitor;
 use crate::pack::pack_key;
 use crate::reader::Reader;
 use crate::record::World;
@@ -51,11 +50,7 @@ enum Round {
 }
 
 /// Sweeps lists whose writers are all settled.
-pub(super) fn sweep(
-    session: &Session<'_>,
-    lists: &[Uuid],
-    monitor: &dyn Monitor,
-) -> Result<Swept, GcError> {
+pub(super) fn sweep(session: &Session<'_>, lists: &[Uuid]) -> Result<Swept, GcError> {
     let repository = session.repository();
     let mut swept = Swept::default();
     let mut committed = None;
@@ -63,7 +58,7 @@ pub(super) fn sweep(
     let standing = crate::view::read_lists(repository)?;
     let mine = || standing.iter().filter(|l| lists.contains(&l.name));
     if mine().any(|l| l.packs.iter().any(|p| listed.contains_key(p))) {
-        let verified = verify(session, lists, monitor, &mut swept)?;
+        let verified = verify(session, lists, &mut swept)?;
         committed = Some(verified.committed);
         for pack in &verified.condemned {
             if let Some(size) = listed.get(pack) {
@@ -119,12 +114,7 @@ pub(super) fn remove_orphans(repository: &Repository) -> Result<(), AccessError>
 }
 
 /// Steps 6 to 10.
-fn verify(
-    session: &Session<'_>,
-    lists: &[Uuid],
-    _monitor: &dyn Monitor,
-    swept: &mut Swept,
-) -> Result<Verified, GcError> {
+fn verify(session: &Session<'_>, lists: &[Uuid], swept: &mut Swept) -> Result<Verified, GcError> {
     let repository = session.repository();
     let mut lost_before = false;
     loop {
