@@ -86,7 +86,7 @@ fn parents_of_a_typed_path_carry_their_metadata() {
     stored(&world, &["x/y"]);
     let top = world.ok(["ls", "--json", "latest"]).object();
     assert_eq!(
-        (top["type"].as_str(), top["mode"].as_u64()),
+        (top["kind"].as_str(), top["mode"].as_u64()),
         (Some("folder"), Some(0o711))
     );
     world.ok(["restore", "latest", "back"]);

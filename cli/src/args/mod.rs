@@ -1,12 +1,22 @@
 //! What was typed, by clap. What it means is the matter of [`crate::settings`] and of each command.
 
-mod manage;
+mod check;
+mod forget;
+mod gc;
+mod init;
+mod key;
+mod restore;
 mod show;
-mod take;
+mod snapshot;
 
-pub use manage::{CheckArgs, ForgetArgs, GcArgs, KeyArgs, KeyCommand, NewKeyArgs, UndeleteArgs};
+pub use check::CheckArgs;
+pub use forget::{ForgetArgs, UndeleteArgs};
+pub use gc::GcArgs;
+pub use init::InitArgs;
+pub use key::{KeyArgs, KeyCommand, NewKeyArgs};
+pub use restore::RestoreArgs;
 pub use show::{CatArgs, FilterArgs, LsArgs, SnapshotsArgs, StatsArgs};
-pub use take::{InitArgs, RestoreArgs, SnapshotArgs};
+pub use snapshot::SnapshotArgs;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

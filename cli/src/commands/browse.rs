@@ -21,7 +21,7 @@ pub fn ls(run: &mut Run, args: &LsArgs) -> Outcome {
     let Run { out, zone, .. } = run;
     let mut each = |entry: &hucha_store::entry::Entry| {
         let printed = if out.json {
-            out.object(&Listed::from(entry))
+            out.object("entry", &Listed::from(entry))
         } else if args.long {
             out.line(&text::long(entry, zone))
         } else {

@@ -97,12 +97,15 @@ fn show(run: &mut Run, plan: &Plan) -> Result<(), Failure> {
     ]);
     for (manifest, verdict) in plan.snapshots.iter().zip(&plan.verdicts) {
         if run.out.json {
-            run.out.object(&json::Verdict {
-                id: manifest.id.to_string(),
-                time: times::rfc3339(manifest.time, manifest.zone_offset),
-                keep: verdict.keep,
-                reasons: verdict.reasons.clone(),
-            })?;
+            run.out.object(
+                "verdict",
+                &json::Verdict {
+                    id: manifest.id.to_string(),
+                    time: times::rfc3339(manifest.time, manifest.zone_offset),
+                    keep: verdict.keep,
+                    reasons: verdict.reasons.clone(),
+                },
+            )?;
             continue;
         }
         let paths: Vec<String> = manifest.paths.iter().map(|p| text::name(p)).collect();
@@ -153,7 +156,7 @@ pub fn undelete(run: &mut Run, args: &UndeleteArgs) -> Outcome {
         }
         let again = forget::undelete(&repository, manifest)?;
         match run.out.json {
-            true => run.out.object(&Snapshot::new(&again))?,
+            true => run.out.object("snapshot", &Snapshot::new(&again))?,
             false => run
                 .out
                 .summary(&format!("took back snapshot {:.8}", again.id))?,

@@ -86,9 +86,12 @@ fn tell(run: &mut Run, args: &InitArgs, id: &str, location: &str) -> Outcome {
             EncryptionArg::None => "none",
             EncryptionArg::ChaCha20Poly1305 => "chacha20-poly1305",
         };
-        run.out.object(&serde_json::json!({
-            "id": id, "location": location, "encryption": encryption,
-        }))?;
+        run.out.object(
+            "init",
+            &serde_json::json!({
+                "id": id, "location": location, "encryption": encryption,
+            }),
+        )?;
         return Ok(Code::Done);
     }
     let short = id.get(..8).unwrap_or(id);

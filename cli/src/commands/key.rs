@@ -44,14 +44,17 @@ fn show(run: &mut Run, repository: &Repository) -> Outcome {
     ]);
     for slot in repository.slots()? {
         if run.out.json {
-            run.out.object(&serde_json::json!({
-                "id": slot.id.to_string(),
-                "kind": kind(&slot),
-                "label": slot.label.label,
-                "created": times::rfc3339(slot.label.created, 0),
-                "host": slot.label.host,
-                "in_use": slot.in_use,
-            }))?;
+            run.out.object(
+                "key",
+                &serde_json::json!({
+                    "id": slot.id.to_string(),
+                    "kind": kind(&slot),
+                    "label": slot.label.label,
+                    "created": times::rfc3339(slot.label.created, 0),
+                    "host": slot.label.host,
+                    "in_use": slot.in_use,
+                }),
+            )?;
             continue;
         }
         table.row(vec![
@@ -141,7 +144,7 @@ fn with_new(
 fn tell(run: &mut Run, what: &str, id: SlotId, file: Option<&Path>) -> Outcome {
     if run.out.json {
         run.out
-            .object(&serde_json::json!({ "id": id.to_string() }))?;
+            .object("key", &serde_json::json!({ "id": id.to_string() }))?;
         return Ok(Code::Done);
     }
     let file = file

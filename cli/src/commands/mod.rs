@@ -1,13 +1,15 @@
 //! One file a command: plan what to do, call the core, hand the result to [`crate::render`].
 
 mod browse;
+mod check;
 mod forget;
+mod gc;
 mod init;
 mod key;
-mod manage;
 mod restore;
 mod snapshot;
 mod snapshots;
+mod stats;
 
 use std::collections::BTreeMap;
 
@@ -55,11 +57,11 @@ fn dispatch(run: &mut Run, command: Command) -> Outcome {
         Command::Snapshots(args) => snapshots::snapshots(run, &args),
         Command::Ls(args) => browse::ls(run, &args),
         Command::Cat(args) => browse::cat(run, &args),
-        Command::Stats(_) => manage::stats(run),
+        Command::Stats(_) => stats::stats(run),
         Command::Forget(args) => forget::forget(run, &args),
         Command::Undelete(args) => forget::undelete(run, &args),
-        Command::Gc(args) => manage::gc(run, &args),
-        Command::Check(args) => manage::check(run, &args),
+        Command::Gc(args) => gc::gc(run, &args),
+        Command::Check(args) => check::check(run, &args),
         Command::Key(args) => key::key(run, &args.command),
         Command::Version => version(run),
     }
@@ -69,8 +71,10 @@ fn version(run: &mut Run) -> Outcome {
     let version = env!("CARGO_PKG_VERSION");
     if run.out.json {
         let format = format!("{}", hucha_store::format::MAJOR);
-        run.out
-            .object(&serde_json::json!({ "version": version, "format": format }))?;
+        run.out.object(
+            "version",
+            &serde_json::json!({ "version": version, "format": format }),
+        )?;
     } else {
         run.out.line(&format!("hucha {version}"))?;
     }

@@ -110,19 +110,22 @@ fn tell(run: &mut Run, report: &RestoreReport, id: &str) -> Outcome {
         let troubles = |all: &[hucha_store::source::Problem]| -> Vec<Trouble> {
             all.iter().map(Into::into).collect()
         };
-        run.out.object(&serde_json::json!({
-            "id": id,
-            "entries": report.entries,
-            "files": report.files,
-            "bytes": report.bytes,
-            "written": report.written,
-            "kept": report.kept,
-            "verified": report.verified,
-            "dry_run": run.settings.dry_run,
-            "problems": troubles(&report.problems),
-            "damaged": troubles(&report.damaged),
-            "refused": report.refused,
-        }))?;
+        run.out.object(
+            "restored",
+            &serde_json::json!({
+                "id": id,
+                "entries": report.entries,
+                "files": report.files,
+                "bytes": report.bytes,
+                "written": report.written,
+                "kept": report.kept,
+                "verified": report.verified,
+                "dry_run": run.settings.dry_run,
+                "problems": troubles(&report.problems),
+                "damaged": troubles(&report.damaged),
+                "refused": report.refused,
+            }),
+        )?;
     } else {
         for line in report.refused.iter().take(MAX_REFUSED) {
             run.out.remark(&format!("refused: {}", text::lines(line)));

@@ -104,12 +104,15 @@ fn tell(run: &mut Run, report: &SnapshotReport) -> Outcome {
     let manifest = &report.manifest;
     let dry_run = run.settings.dry_run;
     if run.out.json {
-        run.out.object(&Taken {
-            snapshot: Snapshot::new(manifest),
-            parent: report.parent.map(|id| id.to_string()),
-            dry_run,
-            problems: report.problems.iter().map(Into::into).collect(),
-        })?;
+        run.out.object(
+            "taken",
+            &Taken {
+                snapshot: Snapshot::new(manifest),
+                parent: report.parent.map(|id| id.to_string()),
+                dry_run,
+                problems: report.problems.iter().map(Into::into).collect(),
+            },
+        )?;
     } else {
         let sizes = format!(
             "{}, {}; {} new, the repository {} by {}; {}",

@@ -30,10 +30,13 @@ pub fn snapshots(run: &mut Run, args: &SnapshotsArgs) -> Outcome {
     if run.out.json {
         for manifest in &shown {
             let snapshot = Snapshot::new(manifest);
-            run.out.object(&match when(manifest) {
-                Some(time) => snapshot.forgotten(times::rfc3339(time, 0)),
-                None => snapshot,
-            })?;
+            run.out.object(
+                "snapshot",
+                &match when(manifest) {
+                    Some(time) => snapshot.forgotten(times::rfc3339(time, 0)),
+                    None => snapshot,
+                },
+            )?;
         }
     } else {
         let mut table = table();

@@ -8,6 +8,29 @@ use serde::Serialize;
 use crate::errors::Failure;
 use crate::times::rfc3339;
 
+/// Version of what docs/json.md describes. It changes when a field goes or means something else.
+pub const SCHEMA: u32 = 1;
+
+/// Any object that is printed: its type and the schema's version before its own fields.
+#[derive(Debug, Serialize)]
+pub struct Line<'a, T> {
+    schema: u32,
+    r#type: &'static str,
+    #[serde(flatten)]
+    object: &'a T,
+}
+
+impl<'a, T> Line<'a, T> {
+    /// An object of a type.
+    pub fn new(kind: &'static str, object: &'a T) -> Line<'a, T> {
+        Line {
+            schema: SCHEMA,
+            r#type: kind,
+            object,
+        }
+    }
+}
+
 /// Bytes as text, and as hex when the text had to replace some of them.
 pub fn text_and_hex(bytes: &[u8]) -> (String, Option<String>) {
     match std::str::from_utf8(bytes) {
@@ -26,6 +49,8 @@ fn hex(bytes: &[u8]) -> String {
 /// An error on stderr.
 pub fn failure(failure: &Failure) -> String {
     let object = serde_json::json!({
+        "schema": SCHEMA,
+        "type": "error",
         "error": failure.message,
         "code": failure.code as u8,
         "hint": failure.hint,
@@ -140,7 +165,7 @@ pub struct Listed {
     path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     path_bytes: Option<String>,
-    r#type: &'static str,
+    kind: &'static str,
     size: u64,
     mode: u32,
     uid: u32,
@@ -180,7 +205,7 @@ impl From<&Entry> for Listed {
         Listed {
             path,
             path_bytes,
-            r#type: kind(&entry.kind),
+            kind: kind(&entry.kind),
             size: entry.meta.size,
             mode: entry.meta.mode,
             uid: entry.meta.uid,
@@ -240,6 +265,9 @@ mod tests {
     fn an_error() {
         let error = Failure::new(Code::NoRepository, "none \"here\"");
         let text = failure(&error);
-        assert_eq!(text, r#"{"code":10,"error":"none \"here\"","hint":null}"#);
+        assert_eq!(
+            text,
+            r#"{"code":10,"error":"none \"here\"","hint":null,"schema":1,"type":"error"}"#
+        );
     }
 }

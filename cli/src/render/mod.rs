@@ -108,12 +108,17 @@ impl Output {
         Ok(writeln!(self.out, "{text}")?)
     }
 
-    /// A line of JSON.
+    /// A line of JSON: an object of one of the types of docs/json.md.
     ///
     /// # Errors
     /// As [`Output::line`].
-    pub fn object(&mut self, object: &impl serde::Serialize) -> Result<(), Failure> {
-        let text = serde_json::to_string(object).map_err(Failure::failed)?;
+    pub fn object(
+        &mut self,
+        kind: &'static str,
+        object: &impl serde::Serialize,
+    ) -> Result<(), Failure> {
+        let line = json::Line::new(kind, object);
+        let text = serde_json::to_string(&line).map_err(Failure::failed)?;
         self.line(&text)
     }
 

@@ -1,23 +1,16 @@
-//! `gc`, `check` and `stats`.
+//! `gc`.
 
-use hucha_store::check::{self, CheckOptions, CheckReport, Damage};
 use hucha_store::format::objects::SessionInfo;
 use hucha_store::gc::{self, Fence, GcOptions, GcReport, MaxUnused};
-use hucha_store::stats;
 
 use super::Run;
-use crate::args::{CheckArgs, GcArgs};
+use crate::args::GcArgs;
 use crate::errors::{Code, Failure, Outcome};
 use crate::open::open;
-use crate::render::json::text_and_hex;
 use crate::render::progress::Progress;
-use crate::render::table::{Heading, Table};
 use crate::render::text;
 use crate::sizes::{parse_positive, parse_seconds, parse_size};
 use crate::times;
-
-/// Most files that are named for one damage.
-const MAX_FILES: usize = 10;
 
 /// Frees what nobody needs.
 pub fn gc(run: &mut Run, args: &GcArgs) -> Outcome {
@@ -34,7 +27,7 @@ pub fn gc(run: &mut Run, args: &GcArgs) -> Outcome {
     let report = report?;
     if run.out.json {
         let object = collected(&report, run);
-        run.out.object(&object)?;
+        run.out.object("gc", &object)?;
         return Ok(Code::Done);
     }
     for line in freed(&report, run.settings.dry_run) {
@@ -151,149 +144,6 @@ fn collected(report: &GcReport, run: &Run) -> serde_json::Value {
         "planned_bytes": report.planned_bytes,
         "segments_merged": report.segments_merged,
     })
-}
-
-/// Checks the repository.
-pub fn check(run: &mut Run, args: &CheckArgs) -> Outcome {
-    let repository = open(&run.settings)?;
-    let progress = Progress::start_quietly(&run.settings);
-    let options = CheckOptions {
-        read_data: args.read_data,
-    };
-    let report = check::check(&repository, &options, &progress);
-    drop(progress);
-    let report = report?;
-    match run.out.json {
-        true => run.out.object(&checked(&report))?,
-        false => findings(run, &report)?,
-    }
-    if report.damage.is_empty() {
-        return Ok(Code::Done);
-    }
-    let count = text::counted(report.damage.len() as u64, "thing is", "things are");
-    Err(Failure::new(Code::Damaged, format_args!("{count} damaged")))
-}
-
-fn findings(run: &mut Run, report: &CheckReport) -> Result<(), Failure> {
-    for note in &report.notes {
-        run.out.remark(&text::lines(note));
-    }
-    for damage in &report.damage {
-        run.out.line(&format!(
-            "damaged: {}: {}",
-            damage.object,
-            text::lines(&damage.what)
-        ))?;
-        if !damage.snapshots.is_empty() {
-            let ids: Vec<String> = damage
-                .snapshots
-                .iter()
-                .map(|id| format!("{id:.8}"))
-                .collect();
-            run.out.line(&format!("  needed by: {}", ids.join(", ")))?;
-        }
-        for file in damage.files.iter().take(MAX_FILES) {
-            run.out.line(&format!("  file: {}", text::name(file)))?;
-        }
-        if damage.files.len() > MAX_FILES {
-            run.out.line(&format!(
-                "  and {} files more",
-                damage.files.len() - MAX_FILES
-            ))?;
-        }
-    }
-    let looked = format!(
-        "checked {}, {}, {} read",
-        text::counted(report.snapshots, "snapshot", "snapshots"),
-        text::counted(report.packs, "pack", "packs"),
-        text::size(report.bytes_read),
-    );
-    let verdict = if report.damage.is_empty() {
-        "; all is well"
-    } else {
-        ""
-    };
-    run.out.summary(&format!("{looked}{verdict}"))
-}
-
-fn checked(report: &CheckReport) -> serde_json::Value {
-    let damage = |damage: &Damage| {
-        let files: Vec<String> = damage.files.iter().map(|f| text_and_hex(f).0).collect();
-        let ids: Vec<String> = damage.snapshots.iter().map(ToString::to_string).collect();
-        serde_json::json!({
-            "object": damage.object, "what": damage.what, "snapshots": ids, "files": files,
-        })
-    };
-    serde_json::json!({
-        "snapshots": report.snapshots,
-        "packs": report.packs,
-        "chunks": report.chunks,
-        "bytes_read": report.bytes_read,
-        "damage": report.damage.iter().map(damage).collect::<Vec<_>>(),
-        "notes": report.notes,
-    })
-}
-
-/// Shows a repository in numbers.
-pub fn stats(run: &mut Run) -> Outcome {
-    let repository = open(&run.settings)?;
-    let stats = stats::stats(&repository)?;
-    if run.out.json {
-        run.out.object(&serde_json::json!({
-            "snapshots": stats.snapshots,
-            "forgotten": stats.forgotten,
-            "packs": stats.packs,
-            "chunks": stats.chunks,
-            "stored_bytes": stats.stored_bytes,
-            "pack_bytes": stats.pack_bytes,
-            "plain_bytes": stats.plain_bytes,
-            "restore_bytes": stats.restore_bytes,
-            "condemned_bytes": stats.condemned_bytes,
-        }))?;
-        return Ok(Code::Done);
-    }
-    let mut table = Table::new(&[Heading::Left(""), Heading::Right(""), Heading::Left("")]);
-    let mut row = |what: &str, value: String, note: &str| {
-        table.row(vec![what.to_owned(), value, note.to_owned()]);
-    };
-    row("Snapshots", text::count(stats.snapshots), "");
-    if stats.forgotten > 0 {
-        row(
-            "Forgotten",
-            text::count(stats.forgotten),
-            "until gc removes them",
-        );
-    }
-    row(
-        "All snapshots together",
-        text::size(stats.restore_bytes),
-        "what restoring each would write",
-    );
-    row(
-        "Different data",
-        text::size(stats.plain_bytes),
-        "each chunk once",
-    );
-    row(
-        "Stored",
-        text::size(stats.stored_bytes),
-        "what the repository takes up",
-    );
-    if stats.condemned_bytes > 0 {
-        row(
-            "To be freed",
-            text::size(stats.condemned_bytes),
-            "by the next gc",
-        );
-    }
-    row("Packs", text::count(stats.packs), "");
-    row("Chunks", text::count(stats.chunks), "");
-    let lines = table.lines();
-    lines
-        .iter()
-        .skip(1)
-        .try_for_each(|line| run.out.line(line))?;
-    Ok(Code::Done)
 }
 
 #[cfg(test)]
