@@ -1,49 +1,44 @@
-//! Names of users and groups by number, read once from `/etc/passwd` and `/etc/group`. Other
-//! directories (LDAP and the like) are not asked: their entries keep numbers only.
+//! Names of users and groups by number, from wherever the system has them: files, LDAP and the
+//! like. Each number is asked for once; one without a name, or whose directory does not answer,
+//! stays a number.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fs;
+
+use nix::unistd::{Gid, Group, Uid, User};
+
+type Names = RefCell<HashMap<u32, Option<Vec<u8>>>>;
 
 #[derive(Debug, Default)]
 pub(super) struct Owners {
-    users: HashMap<u32, Vec<u8>>,
-    groups: HashMap<u32, Vec<u8>>,
+    users: Names,
+    groups: Names,
 }
 
 impl Owners {
-    pub(super) fn read() -> Owners {
-        let table = |path| parse(&fs::read(path).unwrap_or_default());
-        Owners {
-            users: table("/etc/passwd"),
-            groups: table("/etc/group"),
-        }
-    }
-
     pub(super) fn user(&self, uid: u32) -> Option<Vec<u8>> {
-        self.users.get(&uid).cloned()
+        once(&self.users, uid, |uid| {
+            let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
+            user.map(|user| user.name)
+        })
     }
 
     pub(super) fn group(&self, gid: u32) -> Option<Vec<u8>> {
-        self.groups.get(&gid).cloned()
+        once(&self.groups, gid, |gid| {
+            let group = Group::from_gid(Gid::from_raw(gid)).ok().flatten();
+            group.map(|group| group.name)
+        })
     }
 }
 
-/// Lines of `name:password:number:…`; the first name of a number counts.
-fn parse(text: &[u8]) -> HashMap<u32, Vec<u8>> {
-    let mut names = HashMap::new();
-    for line in text.split(|c| *c == b'\n') {
-        let mut fields = line.split(|c| *c == b':');
-        let (Some(name), Some(number)) = (fields.next(), fields.nth(1)) else {
-            continue;
-        };
-        let number = std::str::from_utf8(number)
-            .ok()
-            .and_then(|text| text.parse().ok());
-        if let (Some(number), false) = (number, name.is_empty()) {
-            names.entry(number).or_insert_with(|| name.to_vec());
-        }
-    }
-    names
+fn once(known: &Names, number: u32, ask: impl FnOnce(u32) -> Option<String>) -> Option<Vec<u8>> {
+    let mut known = known.borrow_mut();
+    let name = known.entry(number).or_insert_with(|| {
+        ask(number)
+            .filter(|n| !n.is_empty())
+            .map(String::into_bytes)
+    });
+    name.clone()
 }
 
 #[cfg(test)]
@@ -51,11 +46,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_a_table() {
-        let names =
-            parse(b"root:x:0:0:r:/root:/bin/sh\ntoor:x:0:0::\n#x\n+\nbob:x:7:\n:x:9:\na:b:c");
-        assert_eq!(names.len(), 2);
-        assert_eq!(names[&0], b"root");
-        assert_eq!(names[&7], b"bob");
+    fn a_number_is_asked_for_once() {
+        let names = Names::default();
+        assert_eq!(once(&names, 7, |_| Some("bob".into())), Some(b"bob".into()));
+        assert_eq!(once(&names, 7, |_| None), Some(b"bob".into()));
+        assert_eq!(once(&names, 8, |_| None), None);
+        assert_eq!(once(&names, 8, |_| Some("late".into())), None);
+        assert_eq!(once(&names, 9, |_| Some(String::new())), None);
+    }
+
+    #[test]
+    fn the_system_knows_root_and_no_strangers() {
+        let owners = Owners::default();
+        assert_eq!(owners.user(0).as_deref(), Some(&b"root"[..]));
+        assert!(owners.group(0).is_some());
+        assert_eq!(owners.user(3_999_999_999), None);
+        assert_eq!(owners.group(3_999_999_999), None);
     }
 }

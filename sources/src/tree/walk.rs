@@ -52,7 +52,7 @@ impl FileTree {
         Ok(FileTree {
             typed,
             patterns,
-            owners: Owners::read(),
+            owners: Owners::default(),
         })
     }
 
