@@ -132,7 +132,13 @@ impl From<std::io::Error> for Failure {
 impl From<BackendError> for Failure {
     fn from(error: BackendError) -> Failure {
         let (code, hint) = backend(&error);
-        let failure = Failure::of(code, &error);
+        let failure = match error.trouble {
+            Trouble::Full => Failure::new(
+                code,
+                format_args!("the disk of the repository is full: {}", chain(&error)),
+            ),
+            _ => Failure::of(code, &error),
+        };
         match hint {
             Some(hint) => failure.hint(hint),
             None => failure,
@@ -148,7 +154,10 @@ fn backend(error: &BackendError) -> (Code, Option<&'static str>) {
         ),
         Trouble::Full => (
             Code::Failed,
-            Some("free some space: `hucha forget` and `hucha gc`, or remove other files"),
+            Some(
+                "nothing that was stored is lost; `hucha forget` what you can do without, then \
+                 `hucha gc`: both work on a full disk. Or remove other files",
+            ),
         ),
         _ => (Code::Failed, None),
     }

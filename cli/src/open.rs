@@ -126,7 +126,7 @@ pub fn look(settings: &Settings) -> Result<Place, Failure> {
 }
 
 /// What an interrupted or simultaneous `init` leaves, and what file systems put at their root.
-const HARMLESS: [&str; 11] = [
+const HARMLESS: [&str; 12] = [
     "config",
     "keys",
     "packs",
@@ -137,6 +137,7 @@ const HARMLESS: [&str; 11] = [
     "trash",
     "notes",
     "tmp",
+    "reserve",
     "lost+found",
 ];
 

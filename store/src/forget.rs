@@ -36,7 +36,7 @@ pub fn forget(repository: &Repository, name: Uuid) -> Result<bool, AccessError> 
         forgotten: environment.clock.now(),
         host: environment.process.host.clone(),
     };
-    let put = repository.put_object(&uuid_key(Area::Trash, name), Kind::List, &marker.encode())?;
+    let put = repository.put_at_need(&uuid_key(Area::Trash, name), Kind::List, &marker.encode())?;
     Ok(put == Put::Created)
 }
 

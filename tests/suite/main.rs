@@ -11,6 +11,7 @@
 //! | [`processes`] | ten processes at once on one repository |
 //! | [`kills`] | `kill -9` at random moments of snapshot and gc |
 //! | [`cache`] | whatever happens to the local cache, commands succeed and say nothing wrong |
+//! | [`full_disk`] | on a full disk `snapshot` fails in one sentence; `forget`, `gc` make room |
 //! | [`damage`] | damaged objects are named, the rest is restored, nothing panics |
 //!
 //! CI runs small sizes; `HUCHA_TESTS=full` runs those of the issue on the release binary.
@@ -24,6 +25,7 @@ mod cache;
 mod damage;
 mod exit_codes;
 mod first_steps;
+mod full_disk;
 mod kills;
 mod paths;
 mod processes;

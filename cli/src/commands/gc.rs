@@ -28,7 +28,7 @@ pub fn gc(run: &mut Run, args: &GcArgs) -> Outcome {
     if run.out.json {
         let object = collected(&report, run);
         run.out.object("gc", &object)?;
-        return Ok(Code::Done);
+        return Ok(code(&report));
     }
     for line in freed(&report, run.settings.dry_run) {
         run.out.summary(&line)?;
@@ -36,7 +36,20 @@ pub fn gc(run: &mut Run, args: &GcArgs) -> Outcome {
     if report.bytes_waiting > 0 {
         waiting(run, &report);
     }
-    Ok(Code::Done)
+    if report.out_of_room {
+        run.out.remark(
+            "no room to rewrite packs that are mostly unused: they stay. Forget more snapshots or \
+             make room, then `hucha gc` again",
+        );
+    }
+    Ok(code(&report))
+}
+
+fn code(report: &GcReport) -> Code {
+    match report.out_of_room {
+        true => Code::Incomplete,
+        false => Code::Done,
+    }
 }
 
 fn max_unused(typed: &str) -> Result<MaxUnused, Failure> {
@@ -143,6 +156,7 @@ fn collected(report: &GcReport, run: &Run) -> serde_json::Value {
         "planned_packs": report.planned_packs,
         "planned_bytes": report.planned_bytes,
         "segments_merged": report.segments_merged,
+        "out_of_room": report.out_of_room,
     })
 }
 

@@ -1,12 +1,13 @@
 //! Counts what a backend is asked: calls and bytes, per operation and area.
 //!
 //! For tests that assert operation counts ("an unchanged tree writes one object") and for reports.
-//! It changes no call and no answer; `location` and `tidy` are not counted.
+//! It changes no call and no answer; `location`, `tidy` and
+//! `reserve` are not counted.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Area, Backend, BackendError, Key, Listed, Put};
+use super::{Area, Backend, BackendError, Key, Listed, Put, Reserve};
 use crate::sealed::Sealed;
 
 /// Calls and bytes of one area. A call that failed counts as a call and in `failed`.
@@ -202,6 +203,10 @@ impl<B: Backend> Backend for Counting<B> {
 
     fn tidy(&self) -> Result<(), BackendError> {
         self.inner.tidy()
+    }
+
+    fn reserve(&self, wish: Reserve) -> Result<bool, BackendError> {
+        self.inner.reserve(wish)
     }
 }
 

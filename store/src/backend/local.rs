@@ -7,6 +7,7 @@
 
 mod draft;
 mod folder;
+mod reserve;
 #[cfg(test)]
 mod tests;
 
@@ -17,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use self::draft::Draft;
 use self::folder::Folder;
-use super::{Area, Backend, BackendError, Key, Listed, Operation, Put, Trouble};
+use super::{Area, Backend, BackendError, Key, Listed, Operation, Put, Reserve, Trouble};
 use crate::sealed::Sealed;
 
 type Entry = io::Result<fs::DirEntry>;
@@ -270,6 +271,15 @@ impl Backend for Local {
         self.entries(&self.root.join(TMP))
             .and_then(draft::tidy)
             .map_err(|error| failure(Operation::Delete, TMP.to_owned(), error))
+    }
+
+    fn reserve(&self, wish: Reserve) -> Result<bool, BackendError> {
+        let path = self.root.join(reserve::NAME);
+        let done = match wish {
+            Reserve::Keep => reserve::keep(&path).map(|()| false),
+            Reserve::GiveUp => reserve::give_up(&path),
+        };
+        done.map_err(|error| failure(Operation::Put, reserve::NAME.to_owned(), error))
     }
 }
 

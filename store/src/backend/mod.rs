@@ -195,6 +195,15 @@ pub enum Trouble {
     Other,
 }
 
+/// What is asked about the room that a place holds back for collectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reserve {
+    /// Hold it back, all of it again.
+    Keep,
+    /// Give up a part: there is no room left, and something must be written to make some.
+    GiveUp,
+}
+
 /// A backend's failure: what was asked, of which object, and whether asking again may help.
 #[derive(Debug, thiserror::Error)]
 #[error("{operation} {key} failed{}", match .trouble {
@@ -274,6 +283,16 @@ pub trait Backend: Send + Sync {
     fn tidy(&self) -> Result<(), BackendError> {
         Ok(())
     }
+
+    /// Holds room back for collectors, or gives some of it up. Answers whether there is room now
+    /// that was not there before; a place that never fills up holds nothing back.
+    ///
+    /// # Errors
+    /// `Full` when there is no room to hold back.
+    fn reserve(&self, wish: Reserve) -> Result<bool, BackendError> {
+        let _ = wish;
+        Ok(false)
+    }
 }
 
 impl<B: Backend + ?Sized> Backend for std::sync::Arc<B> {
@@ -297,5 +316,8 @@ impl<B: Backend + ?Sized> Backend for std::sync::Arc<B> {
     }
     fn tidy(&self) -> Result<(), BackendError> {
         (**self).tidy()
+    }
+    fn reserve(&self, wish: Reserve) -> Result<bool, BackendError> {
+        (**self).reserve(wish)
     }
 }

@@ -45,7 +45,7 @@ pub(super) fn living_rest(
             other => other?,
         }
     }
-    plan.condemned.retain(|pack| !damaged.contains(pack));
+    plan.partial.retain(|pack| !damaged.contains(&pack.id));
     writer.finish()?;
     Ok(writer.stored().new_stored)
 }

@@ -20,9 +20,9 @@ const SCAN: usize = 4096;
 
 /// What a collector means to do.
 pub(super) struct Plan {
-    /// Packs to condemn, in the order of their names.
-    pub condemned: Vec<PackId>,
-    /// Those of them with a living rest.
+    /// Packs to condemn in which nothing lives, in the order of their names.
+    pub dead: Vec<PackId>,
+    /// Packs to condemn when their living rest is copied.
     pub partial: Vec<KnownPack>,
     /// Where each living chunk is to be kept from.
     pub live: Live,
@@ -50,6 +50,13 @@ pub(super) struct Live {
 impl Live {
     pub fn contains(&self, found: &Found) -> bool {
         self.chunks.contains(found.number) || self.bases.contains(found.number)
+    }
+}
+
+impl Plan {
+    /// How many packs are to be condemned.
+    pub fn packs(&self) -> u64 {
+        (self.dead.len() + self.partial.len()) as u64
     }
 }
 
@@ -264,7 +271,7 @@ impl Candidates<'_> {
     ) -> Result<Plan, GcError> {
         let total: u64 = sizes.values().sum();
         let mut plan = Plan {
-            condemned: Vec::new(),
+            dead: Vec::new(),
             partial: Vec::new(),
             live,
             sizes,
@@ -298,11 +305,10 @@ impl Candidates<'_> {
             }
             unused -= dead;
             plan.would_free += dead;
-            plan.condemned.push(pack.id);
             plan.partial.push(pack);
         }
         plan.stays_unused = unused;
-        plan.condemned.sort_unstable();
+        plan.dead.sort_unstable();
         Ok(plan)
     }
 
@@ -313,7 +319,7 @@ impl Candidates<'_> {
     }
 
     fn condemn(&self, plan: &mut Plan, pack: &KnownPack, size: u64) {
-        plan.condemned.push(pack.id);
+        plan.dead.push(pack.id);
         plan.would_free += size;
         if self.tombstones.contains(&pack.session) {
             plan.given_up += size;

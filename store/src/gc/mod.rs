@@ -14,7 +14,7 @@ mod sweep;
 
 pub use fence::Fence;
 
-use crate::backend::{Area, Put};
+use crate::backend::{Area, Put, Reserve, Trouble};
 use crate::crypto::{Kind, fresh_uuid};
 use crate::error::AccessError;
 use crate::format::objects::{GcList, OpenList, SessionInfo, SessionKind};
@@ -100,6 +100,8 @@ pub struct GcReport {
     pub planned_bytes: u64,
     /// Segments that were folded into others.
     pub segments_merged: u64,
+    /// There was no room to copy what lives in packs that are mostly unused: they stay.
+    pub out_of_room: bool,
 }
 
 /// Why a run stopped before it deleted anything that matters.
@@ -131,6 +133,13 @@ pub enum GcError {
     Access(#[from] AccessError),
 }
 
+impl GcError {
+    /// Whether it says only that there is no room left.
+    fn is_full(&self) -> bool {
+        matches!(self, GcError::Access(AccessError::Backend(e)) if e.trouble == Trouble::Full)
+    }
+}
+
 fn plural(n: usize) -> String {
     if n == 1 {
         "1 chunk".into()
@@ -139,8 +148,10 @@ fn plural(n: usize) -> String {
     }
 }
 
-/// Collects: fences the dead, sweeps every list that stands, marks, puts a list, sweeps it if it
-/// waits for nobody. What must wait is left to the next run.
+/// Collects: fences the dead, sweeps every list that stands, marks, puts a list of what is wholly
+/// dead and sweeps it if it waits for nobody; then the same for packs whose living rest was copied.
+/// What must wait is left to the next run. On a full disk it begins anew with room that the backend
+/// held back.
 ///
 /// # Errors
 /// See [`GcError`]; nothing that a committed snapshot needs is deleted before or after one.
@@ -152,8 +163,46 @@ pub fn gc(
     if options.dry_run {
         return dry_run(repository, options, monitor);
     }
+    let mut report = GcReport::default();
+    let mut options = *options;
+    loop {
+        let short_before = report.out_of_room;
+        match round(repository, &options, monitor, &mut report) {
+            Err(e) if e.is_full() => {
+                let copied_in_vain = report.out_of_room && !short_before;
+                if copied_in_vain {
+                    // What was copied goes in the next round, which copies nothing.
+                    options.max_unused = MaxUnused::Unlimited;
+                }
+                if !repository
+                    .backend()
+                    .reserve(Reserve::GiveUp)
+                    .unwrap_or(false)
+                    && !copied_in_vain
+                {
+                    return Err(e);
+                }
+            }
+            other => {
+                other?;
+                break;
+            }
+        }
+    }
+    // Where there is no room for it yet, a later gc makes it.
+    let _ = repository.backend().reserve(Reserve::Keep);
+    Ok(report)
+}
+
+/// One attempt, under a session of its own. It may be repeated, and `report` goes on counting.
+fn round(
+    repository: &Repository,
+    options: &GcOptions,
+    monitor: &dyn Monitor,
+    report: &mut GcReport,
+) -> Result<(), GcError> {
     let session = Session::open(repository, SessionKind::Collector)?;
-    let result = collect(&session, options, monitor);
+    let result = collect(&session, options, monitor, report);
     session.close();
     result
 }
@@ -162,37 +211,89 @@ fn collect(
     session: &Session<'_>,
     options: &GcOptions,
     monitor: &dyn Monitor,
-) -> Result<GcReport, GcError> {
+    report: &mut GcReport,
+) -> Result<(), GcError> {
     let repository = session.repository();
-    let mut report = GcReport::default();
     // What interrupted puts left behind is nobody's: failing to remove it is no reason to stop.
     let _ = repository.backend().tidy();
     monitor.event(Event::Phase("looking at sessions"));
-    report.fenced = fence::tidy(repository, options.fence, session.name())?;
+    report.fenced += fence::tidy(repository, options.fence, session.name())?;
     guard::list(repository)?;
     let standing: Vec<Uuid> = read_lists(repository)?.iter().map(|l| l.name).collect();
-    sweep_ready(session, &standing, options, monitor, &mut report)?;
+    sweep_ready(session, &standing, options, monitor, report)?;
     monitor.event(Event::Phase("finding what is unused"));
     let mut plan = mark::mark(repository, Some(session.name()), options)?;
-    report.bytes_total = plan.total;
-    report.planned_packs = plan.condemned.len() as u64;
-    report.planned_bytes = plan.would_free;
+    report.bytes_total = report.bytes_total.max(plan.total);
+    report.planned_packs += plan.packs();
+    report.planned_bytes += plan.would_free;
     report.bytes_unused = plan.stays_unused;
     guard::half(&plan, options.force)?;
-    let committed = plan.committed.clone();
-    if !plan.condemned.is_empty() {
-        report.bytes_copied = copy::living_rest(session, &mut plan, monitor)?;
-        if !plan.condemned.is_empty() {
-            let list = put_list(session, plan.condemned)?;
-            sweep_ready(session, &[list], options, monitor, &mut report)?;
-        }
-    }
+    let committed = std::mem::take(&mut plan.committed);
+    // On a full disk these make the room for what is copied.
+    condemn(
+        session,
+        std::mem::take(&mut plan.dead),
+        options,
+        monitor,
+        report,
+    )?;
+    rewrite(session, plan, options, monitor, report)?;
     report.manifests_removed += sweep::remove_manifests(repository, &committed)?;
     sweep::remove_orphans(repository)?;
     monitor.event(Event::Phase("folding the index"));
-    report.segments_merged = merge::merge(repository, merge::When::AfterGc)?;
-    count_waiting(repository, session.name(), &mut report)?;
-    Ok(report)
+    match merge::merge(repository, merge::When::AfterGc).map_err(GcError::from) {
+        Err(e) if e.is_full() => {
+            monitor.event(Event::Note("no room to fold segments of the index"));
+        }
+        merged => report.segments_merged += merged?,
+    }
+    count_waiting(repository, session.name(), report)?;
+    Ok(())
+}
+
+/// Puts a list of packs and sweeps it, unless it has to wait.
+fn condemn(
+    session: &Session<'_>,
+    packs: Vec<PackId>,
+    options: &GcOptions,
+    monitor: &dyn Monitor,
+    report: &mut GcReport,
+) -> Result<(), GcError> {
+    if packs.is_empty() {
+        return Ok(());
+    }
+    let list = put_list(session, packs)?;
+    sweep_ready(session, &[list], options, monitor, report)
+}
+
+/// Copies what lives in packs that are used in part, and condemns them. What is held back for
+/// collectors is made whole before that: copying fills a disk that is nearly full.
+fn rewrite(
+    session: &Session<'_>,
+    mut plan: mark::Plan,
+    options: &GcOptions,
+    monitor: &dyn Monitor,
+    report: &mut GcReport,
+) -> Result<(), GcError> {
+    if plan.partial.is_empty() {
+        return Ok(());
+    }
+    let kept = session.repository().backend().reserve(Reserve::Keep);
+    if kept.is_err_and(|e| e.trouble == Trouble::Full) {
+        report.out_of_room = true;
+        return Ok(());
+    }
+    let copied = copy::living_rest(session, &mut plan, monitor).map_err(GcError::from);
+    let done = copied.and_then(|copied| {
+        report.bytes_copied += copied;
+        let mut packs: Vec<PackId> = plan.partial.iter().map(|pack| pack.id).collect();
+        packs.sort_unstable();
+        condemn(session, packs, options, monitor, report)
+    });
+    if done.as_ref().is_err_and(GcError::is_full) {
+        report.out_of_room = true;
+    }
+    done
 }
 
 fn dry_run(
@@ -205,7 +306,7 @@ fn dry_run(
     let plan = mark::mark(repository, None, options)?;
     let mut report = GcReport {
         bytes_total: plan.total,
-        planned_packs: plan.condemned.len() as u64,
+        planned_packs: plan.packs(),
         planned_bytes: plan.would_free,
         bytes_unused: plan.stays_unused,
         ..GcReport::default()

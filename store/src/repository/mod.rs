@@ -11,7 +11,7 @@ pub use slots::{SlotError, SlotKind, SlotLabel, SlotView};
 
 use std::sync::Arc;
 
-use crate::backend::{Area, Backend, Key, Put};
+use crate::backend::{Area, Backend, BackendError, Key, Put, Reserve, Trouble};
 use crate::crypto::{Context, Keys, Kind};
 use crate::environment::Environment;
 use crate::error::AccessError;
@@ -118,8 +118,27 @@ impl Repository {
         key: &Key,
         kind: Kind,
         fields: &[u8],
-    ) -> Result<Put, crate::backend::BackendError> {
+    ) -> Result<Put, BackendError> {
         self.backend.put(key, &self.seal_object(kind, fields))
+    }
+
+    /// The same for what makes room in the end: on a full disk it takes what is held back.
+    pub(crate) fn put_at_need(
+        &self,
+        key: &Key,
+        kind: Kind,
+        fields: &[u8],
+    ) -> Result<Put, BackendError> {
+        loop {
+            match self.put_object(key, kind, fields) {
+                Err(e) if e.trouble == Trouble::Full => {
+                    if !self.backend.reserve(Reserve::GiveUp).unwrap_or(false) {
+                        return Err(e);
+                    }
+                }
+                answer => return answer,
+            }
+        }
     }
 
     pub(crate) fn seal_object(&self, kind: Kind, fields: &[u8]) -> Sealed {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use zeroize::Zeroizing;
 
 use super::{Repository, named_key};
-use crate::backend::{Area, Backend, BackendError, Key, Put};
+use crate::backend::{Area, Backend, BackendError, Key, Put, Reserve};
 use crate::crypto::{
     Context, Encryption, KeyEncryptionKey, KeyFile, Keys, Kind, PasswordCost, RootSecret, SealKey,
     derive_password_key, random,
@@ -146,6 +146,8 @@ impl Repository {
             }
             return Err(OpenError::AlreadyExists(location));
         }
+        // Without room for it gc makes it later.
+        let _ = backend.reserve(Reserve::Keep);
         keys.keep_built_in();
         Repository::assemble(backend, keys, config, environment, opened_by)
     }

@@ -352,6 +352,53 @@ fn tidy_removes_the_drafts_of_the_dead_only() {
     assert_eq!(count(), 1);
 }
 
+#[test]
+fn the_reserve_is_held_back_given_up_in_parts_and_made_whole_again() {
+    for (folder, local) in both() {
+        let path = folder.path().join("deep/repository").join(reserve::NAME);
+        let len = || fs::metadata(&path).map_or(0, |found| found.len());
+        assert!(!local.reserve(Reserve::GiveUp).unwrap(), "there is none");
+        for _ in 0..2 {
+            local.reserve(Reserve::Keep).unwrap();
+            assert_eq!(len(), reserve::SIZE);
+        }
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let found = fs::metadata(&path).unwrap();
+            assert_eq!(found.mode() & 0o7777, 0o600);
+            assert!(found.blocks() * 512 >= reserve::SIZE, "it is not allocated");
+        }
+        for left in [3 << 20, 2 << 20, 1 << 20, 0] {
+            assert!(local.reserve(Reserve::GiveUp).unwrap());
+            assert_eq!(len(), left);
+        }
+        assert!(!local.reserve(Reserve::GiveUp).unwrap(), "nothing is left");
+        local.reserve(Reserve::Keep).unwrap();
+        assert_eq!(len(), reserve::SIZE);
+        for area in Area::ALL {
+            assert!(names(&local, area).is_empty());
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_in_the_place_of_the_reserve_is_left_alone() {
+    for (folder, local) in both() {
+        let letter = folder.path().join("letter");
+        fs::write(&letter, b"mine").unwrap();
+        std::os::unix::fs::symlink(
+            &letter,
+            folder.path().join("deep/repository").join(reserve::NAME),
+        )
+        .unwrap();
+        local.reserve(Reserve::Keep).unwrap();
+        assert!(!local.reserve(Reserve::GiveUp).unwrap());
+        assert_eq!(fs::read(&letter).unwrap(), b"mine");
+    }
+}
+
 #[cfg(target_os = "linux")]
 mod small_disk {
     use std::process::Command;
@@ -425,6 +472,21 @@ mod small_disk {
             assert_eq!(patient(small), Some(Put::Created), "the room is free again");
             assert_eq!(local.unnamed.load(Ordering::Relaxed), unnamed);
         }
+    }
+
+    #[test]
+    fn a_reserve_without_room_stays_as_it_was() {
+        let Some(disk) = Disk::mount() else { return };
+        let local = disk.local(true);
+        let path = local.root.join(reserve::NAME);
+        for _ in 0..2 {
+            let error = local.reserve(Reserve::Keep).unwrap_err();
+            assert_eq!(error.trouble, Trouble::Full, "{error}");
+            assert_eq!(fs::metadata(&path).unwrap().len(), 0);
+        }
+        let note = key(Area::Notes, "small");
+        let small = || local.put(&note, &body(&[7; 500_000])).ok();
+        assert_eq!(patient(small), Some(Put::Created), "it took the last room");
     }
 
     #[test]
