@@ -1,6 +1,6 @@
 //! `check`.
 
-use hucha_store::check::{self, CheckOptions, CheckReport, Damage};
+use hucha_store::check::{self, CheckOptions, CheckReport, Damage, Level};
 
 use super::Run;
 use crate::args::CheckArgs;
@@ -18,7 +18,10 @@ pub fn check(run: &mut Run, args: &CheckArgs) -> Outcome {
     let repository = open(&run.settings)?;
     let progress = Progress::start_quietly(&run.settings);
     let options = CheckOptions {
-        read_data: args.read_data,
+        level: match args.read_data {
+            true => Level::Data,
+            false => Level::Structure,
+        },
     };
     let report = check::check(&repository, &options, &progress);
     drop(progress);
@@ -55,12 +58,11 @@ fn findings(run: &mut Run, report: &CheckReport) -> Result<(), Failure> {
         for file in damage.files.iter().take(MAX_FILES) {
             run.out.line(&format!("  file: {}", text::name(file)))?;
         }
-        if damage.files.len() > MAX_FILES {
-            run.out.line(&format!(
-                "  and {} files more",
-                damage.files.len() - MAX_FILES
-            ))?;
+        let more = damage.files.len().saturating_sub(MAX_FILES) as u64 + damage.more_files;
+        if more > 0 {
+            run.out.line(&format!("  and {more} files more"))?;
         }
+        lost_paths(run, damage)?;
     }
     let looked = format!(
         "checked {}, {}, {} read",
@@ -76,12 +78,34 @@ fn findings(run: &mut Run, report: &CheckReport) -> Result<(), Failure> {
     run.out.summary(&format!("{looked}{verdict}"))
 }
 
+/// Entries whose names nobody can tell any more.
+fn lost_paths(run: &mut Run, damage: &Damage) -> Result<(), Failure> {
+    for lost in damage.lost.iter().take(MAX_FILES) {
+        let count = text::counted(lost.entries, "entry", "entries");
+        let from = match lost.first.is_empty() {
+            true => "from the beginning".to_owned(),
+            false => format!("from {}", text::name(&lost.first)),
+        };
+        let until = match &lost.until {
+            None => "to the end".to_owned(),
+            Some(path) => format!("to before {}", text::name(path)),
+        };
+        run.out.line(&format!("  lost: {count} {from} {until}"))?;
+    }
+    let more = damage.lost.len().saturating_sub(MAX_FILES) as u64 + damage.more_lost;
+    if more > 0 {
+        run.out.line(&format!("  and {more} more such ranges"))?;
+    }
+    Ok(())
+}
+
 fn checked(report: &CheckReport) -> serde_json::Value {
     let damage = |damage: &Damage| {
         let files: Vec<String> = damage.files.iter().map(|f| text_and_hex(f).0).collect();
         let ids: Vec<String> = damage.snapshots.iter().map(ToString::to_string).collect();
         serde_json::json!({
-            "object": damage.object, "what": damage.what, "snapshots": ids, "files": files,
+            "kind": damage.kind.name(), "object": damage.object, "what": damage.what,
+            "snapshots": ids, "files": files,
         })
     };
     serde_json::json!({

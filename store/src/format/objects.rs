@@ -215,6 +215,13 @@ pub(crate) fn encode_heartbeat(session: Uuid, number: u64) -> Vec<u8> {
     fields.finish()
 }
 
+/// The session that a heartbeat belongs to.
+pub(crate) fn decode_heartbeat(bytes: &[u8]) -> Result<Uuid, Malformed> {
+    let fields = Fields::decode(bytes, "heartbeat")?;
+    fields.u64(2)?;
+    Ok(Uuid(fields.array(1)?))
+}
+
 /// What stands at `snapshots/<s>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SnapshotObject {

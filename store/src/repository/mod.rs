@@ -7,6 +7,7 @@ mod open;
 mod slots;
 
 pub use open::{Credential, InitOptions, OpenError};
+pub(crate) use slots::SlotState;
 pub use slots::{SlotError, SlotKind, SlotLabel, SlotView};
 
 use std::sync::Arc;

@@ -62,6 +62,19 @@ impl From<crate::backend::BackendError> for SlotError {
     }
 }
 
+/// What a stored slot is worth, as far as it can be told without what opens it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SlotState {
+    /// Its shape, its label and its copy of `config` are right.
+    Whole,
+    /// It belongs to another repository: a lost race of two `init`.
+    Foreign,
+    /// Its copy of `config` is another one.
+    OtherConfig,
+    /// It is damaged, with the reason.
+    Damaged(&'static str),
+}
+
 /// The label of a slot that is made now.
 pub(super) fn new_label(environment: &Environment, label: &str) -> SlotLabel {
     SlotLabel {
@@ -137,6 +150,29 @@ impl Repository {
             });
         }
         Ok(slots)
+    }
+
+    /// Judges a stored slot beside the stored `config`.
+    pub(crate) fn judge_slot(&self, stored: &[u8], config: &[u8]) -> SlotState {
+        let Ok(slot) = Slot::decode(stored) else {
+            return SlotState::Damaged("it is malformed");
+        };
+        if slot.repository != self.id() {
+            return match slot.config == config {
+                true => SlotState::Damaged("it names another repository"),
+                false => SlotState::Foreign,
+            };
+        }
+        let header = Slot::header(slot.kind, self.id());
+        let context = slot_context(self.config().domain, Kind::SlotLabel, &header);
+        let label = label_key(self.keys()).open(&context, &slot.sealed_label);
+        if !label.is_ok_and(|l| SlotLabel::decode(&l).is_ok()) {
+            return SlotState::Damaged("its label does not open");
+        }
+        match slot.config == config {
+            true => SlotState::Whole,
+            false => SlotState::OtherConfig,
+        }
     }
 
     /// Adds a slot for one more password or key file.
