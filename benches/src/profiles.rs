@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use hucha_chunker::{Cutter, GearTable, Profile};
 
-use crate::corpus;
+use crate::corpus::files;
 
 /// Average sizes in KiB; the smallest chunk is a quarter, the largest four times as large.
 const AVERAGES: [usize; 5] = [32, 64, 128, 256, 1024];
@@ -49,12 +49,12 @@ fn measure(kib: usize, nights: usize) -> Line {
     };
     let cutter = Cutter::new(table, profile);
     let mut known = HashSet::new();
-    let mut files = corpus::tree(FILES);
+    let mut files = files::files(FILES);
     let begun = Instant::now();
     let first = store(&cutter, &files, &mut known);
     let mut growth = 0;
     for night in 0..nights {
-        corpus::next_night(&mut files, night);
+        files::next_night(&mut files, night);
         growth += store(&cutter, &files, &mut known);
     }
     let seconds = begun.elapsed().as_secs_f64();

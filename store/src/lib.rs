@@ -13,6 +13,8 @@ pub mod error;
 mod explore;
 pub mod forget;
 pub mod format;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod gc;
 #[cfg(test)]
 mod holes;
@@ -30,6 +32,7 @@ mod session;
 pub mod snapshot;
 pub mod snapshots;
 pub mod source;
+pub mod stages;
 pub mod stats;
 pub mod target;
 #[cfg(test)]

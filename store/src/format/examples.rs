@@ -19,7 +19,7 @@ use crate::record::{OpenRecord, World, seal_record, table_row};
 const PAGE: &str = include_str!("../../../docs/format.md");
 
 /// The examples by name: blocks that begin with "```hex name".
-fn examples() -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn examples() -> BTreeMap<String, Vec<u8>> {
     let mut examples = BTreeMap::new();
     let mut blocks = PAGE.split("```hex ").skip(1);
     for block in &mut blocks {

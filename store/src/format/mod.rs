@@ -13,7 +13,7 @@ pub(crate) mod record;
 pub mod segment;
 
 #[cfg(test)]
-mod examples;
+pub(crate) mod examples;
 
 pub(crate) use fields::{Fields, FieldsBuilder};
 

@@ -1,0 +1,75 @@
+//! Single stages of the pipeline, for benchmarks: what one core does with one chunk, without a
+//! repository around it. Nothing else calls this.
+
+use std::io;
+
+use crate::codec;
+use crate::crypto::{Encryption, Keys};
+use crate::id::{ChunkId, RepositoryId};
+use crate::record::{EncodedChunk, OpenRecord, RecordBuilder, World, seal_record, table_row};
+
+/// Keys of a repository that exists nowhere.
+pub struct Stages {
+    keys: Keys,
+}
+
+impl Default for Stages {
+    fn default() -> Self {
+        Stages::new()
+    }
+}
+
+impl Stages {
+    /// With encryption, under fixed keys.
+    pub fn new() -> Stages {
+        let encryption = Encryption::XChaCha20Poly1305;
+        let keys = Keys::derive(encryption, &[7; 32], RepositoryId([7; 16]));
+        keys.keep(keys.generate_data_key());
+        Stages { keys }
+    }
+
+    /// Names a chunk by its keyed hash.
+    pub fn name(&self, plain: &[u8]) -> ChunkId {
+        self.keys.chunk_id(plain)
+    }
+
+    /// Compresses a chunk, if that helps, and seals it as a record of its own.
+    ///
+    /// # Errors
+    /// When zstd fails.
+    pub fn seal(&self, id: ChunkId, plain: &[u8]) -> io::Result<Vec<u8>> {
+        let (encoding, bytes) = codec::encode_plain(plain)?;
+        let mut builder = RecordBuilder::default();
+        builder.push(EncodedChunk {
+            row: table_row(id, encoding, plain.len(), bytes.len()),
+            bytes,
+            depth: 0,
+        });
+        let (record, _) = builder.finish()?;
+        let key = self.keys.writing_key(false);
+        let key = key.ok_or_else(|| io::Error::other("there is no data key"))?;
+        Ok(seal_record(&self.keys, &key, World::Content, &record))
+    }
+
+    /// Opens a record of one chunk and decodes it; `None` when it is not what [`Stages::seal`]
+    /// made.
+    pub fn open(&self, stored: &[u8]) -> Option<Vec<u8>> {
+        let record = OpenRecord::open(&self.keys, World::Content, stored).ok()?;
+        record.decode(0, &[])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sealed_is_opened() {
+        let stages = Stages::new();
+        let plain = b"a night of a shop ".repeat(1000);
+        let stored = stages.seal(stages.name(&plain), &plain).unwrap();
+        assert!(stored.len() < plain.len() / 10);
+        assert_eq!(stages.open(&stored).as_deref(), Some(&*plain));
+        assert_eq!(stages.open(&stored[1..]), None);
+    }
+}
