@@ -14,7 +14,10 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Packages that use whatever they like and are used by nobody.
-const OUTERMOST: &[&str] = &["hucha-tests", "hucha-benches"];
+const OUTERMOST: &[&str] = &["hucha-tests", "hucha-benches", "hucha-fuzz"];
+
+/// Stands outside the workspace and names its dependencies, with their reasons, itself.
+const OUTSIDE: &str = "fuzz/Cargo.toml";
 
 /// A line of a dependency section.
 struct Dependency<'a> {
@@ -88,18 +91,21 @@ pub fn arrows(tree: &Tree) -> Vec<Offence> {
 /// (e) Dependencies stand in the workspace's Cargo.toml, each with its reason.
 pub fn reasons(tree: &Tree) -> Vec<Offence> {
     let mut offences = Vec::new();
-    for used in dependencies(tree.text("Cargo.toml"), "workspace.dependencies") {
-        let own = used.rest.contains("path = ");
-        let reason = used
-            .rest
-            .split_once('#')
-            .map_or("", |(_, reason)| reason.trim());
-        if !own && reason.is_empty() {
-            let what = format!("{} has no comment that says why it is needed", used.name);
-            offences.push(Offence::new("Cargo.toml", used.line, what));
+    let mut unexplained = |path: &str, section| {
+        for used in dependencies(tree.text(path), section) {
+            let own = used.rest.contains("path = ");
+            let reason = used.rest.split_once('#').map_or("", |(_, reason)| reason);
+            if !own && reason.trim().is_empty() {
+                let what = format!("{} has no comment that says why it is needed", used.name);
+                offences.push(Offence::new(path, used.line, what));
+            }
         }
+    };
+    unexplained("Cargo.toml", "workspace.dependencies");
+    if tree.manifests().iter().any(|path| path == OUTSIDE) {
+        unexplained(OUTSIDE, "dependencies");
     }
-    for path in tree.manifests() {
+    for path in tree.manifests().into_iter().filter(|path| path != OUTSIDE) {
         for section in ["dependencies", "build-dependencies", "dev-dependencies"] {
             for used in dependencies(tree.text(&path), section) {
                 if !used.rest.contains("workspace = true") {
@@ -142,5 +148,8 @@ mod tests {
         let member = "[dependencies]\na.workspace = true\nc = \"3\"\n";
         let tree = Tree::of(&[("Cargo.toml", root), ("x/Cargo.toml", member)]);
         assert_eq!(places(&reasons(&tree)), ["Cargo.toml:3", "x/Cargo.toml:3"]);
+        let outside = "[dependencies]\nd = \"1\" # to fuzz\ne = \"2\"\nf = { path = \"..\" }\n";
+        let tree = Tree::of(&[("Cargo.toml", ""), (OUTSIDE, outside)]);
+        assert_eq!(places(&reasons(&tree)), ["fuzz/Cargo.toml:3"]);
     }
 }
