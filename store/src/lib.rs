@@ -21,6 +21,7 @@ mod holes;
 pub mod id;
 pub mod index;
 pub mod monitor;
+pub mod notes;
 mod pack;
 mod reader;
 mod record;

@@ -10,6 +10,7 @@ use crate::crypto::{Encryption, Kind};
 use crate::error::AccessError;
 use crate::format::Malformed;
 use crate::format::config::{Config, decode_data_key};
+use crate::format::note::Note;
 use crate::format::objects::{GcList, OpenList, SessionInfo, TrashMarker, decode_heartbeat};
 use crate::id::{SlotId, Uuid};
 use crate::repository::{Repository, SlotState, named_key};
@@ -36,6 +37,9 @@ impl Objects<'_> {
         }
         for name in self.repository.list_names(Area::Trash)? {
             self.sealed(Area::Trash, &name, &marker)?;
+        }
+        for name in self.repository.list_names(Area::Notes)? {
+            self.sealed(Area::Notes, &name, &note)?;
         }
         Ok(())
     }
@@ -193,6 +197,14 @@ fn marker(suffix: Option<&str>) -> Option<Form> {
         kind: Kind::List,
         name: |fields| Ok(TrashMarker::decode(fields)?.name),
         damage: None,
+    })
+}
+
+fn note(suffix: Option<&str>) -> Option<Form> {
+    suffix.is_none().then_some(Form {
+        kind: Kind::Note,
+        name: |fields| Ok(Note::decode(fields)?.name),
+        damage: Some(DamageKind::Note),
     })
 }
 

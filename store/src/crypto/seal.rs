@@ -24,10 +24,6 @@ pub(crate) enum Kind {
     Snapshot = 5,
     Session = 6,
     List = 7,
-    #[expect(
-        dead_code,
-        reason = "notes are in the format; the commands that write them come later"
-    )]
     Note = 8,
     SlotRoot = 9,
     SlotLabel = 10,

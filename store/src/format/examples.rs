@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::config::Config;
 use super::fields::{Fields, FieldsBuilder};
+use super::note::{FactKey, Note, Said, Subject, field};
 use super::objects::SnapshotObject;
 use super::pack::{PackHeader, encode_directory};
 use super::page::{PageKind, decode_page, encode_page};
@@ -12,7 +13,7 @@ use super::segment::{Segment, SegmentPack, SegmentRow};
 use crate::clock::Timestamp;
 use crate::crypto::{Encryption, Keys, PasswordCost};
 use crate::entry::{Content, Entry, Kind, Meta};
-use crate::id::{ChunkId, DataKeyId, KeyDomain, PackId, RepositoryId, SegmentId, Uuid};
+use crate::id::{ChunkId, DataKeyId, KeyDomain, PackId, RepositoryId, SegmentId, SnapshotId, Uuid};
 use crate::index::{Bases, Encoding};
 use crate::record::{OpenRecord, World, seal_record, table_row};
 
@@ -166,6 +167,34 @@ fn segment_body() -> Vec<u8> {
     zstd::bulk::decompress(&segment().encode_body().unwrap(), 10_000).unwrap()
 }
 
+fn note() -> Note {
+    let name = Uuid([6; 16]);
+    let made = Timestamp {
+        seconds: 1_800_000_000,
+        nanos: 0,
+    };
+    let fact = |field, key: &[u8]| {
+        let key = FactKey {
+            subject: Subject::snapshot(SnapshotId([7; 16])),
+            field,
+            key: key.to_vec(),
+        };
+        let said = Said {
+            time: made,
+            note: name,
+            value: vec![1],
+        };
+        (key, said)
+    };
+    Note {
+        name,
+        made,
+        supersedes: Vec::new(),
+        facts: vec![fact(field::PROTECTED, b""), fact(field::TAG, b"a")],
+        strange: false,
+    }
+}
+
 fn tombstone() -> Vec<u8> {
     SnapshotObject::Tombstone {
         name: Uuid([5; 16]),
@@ -183,6 +212,7 @@ fn the_page_says_what_the_code_writes() {
         ("pack-end", encode_directory(&[54], 143)),
         ("segment-body", segment_body()),
         ("leaf-page", leaf_page()),
+        ("note", note().encode()),
         ("tombstone", tombstone()),
     ]
     .into();
@@ -212,6 +242,7 @@ fn the_examples_are_read_back() {
     assert!(decode_page(&examples["leaf-page"], 0).is_ok());
     let (header, len) = PackHeader::decode(&examples["pack-header"]).unwrap();
     assert_eq!((header.keys.len(), len), (1, examples["pack-header"].len()));
+    assert_eq!(Note::decode(&examples["note"]).unwrap(), note());
     let body = zstd::bulk::compress(&examples["segment-body"], 1).unwrap();
     assert_eq!(Segment::decode_body(&body).unwrap(), segment());
 }

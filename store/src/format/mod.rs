@@ -6,6 +6,7 @@
 pub(crate) mod config;
 pub(crate) mod entry;
 mod fields;
+pub(crate) mod note;
 pub mod objects;
 pub(crate) mod pack;
 pub(crate) mod page;
@@ -15,7 +16,7 @@ pub mod segment;
 #[cfg(test)]
 pub(crate) mod examples;
 
-pub(crate) use fields::{Fields, FieldsBuilder};
+pub(crate) use fields::{Fields, FieldsBuilder, decode_time, encode_time};
 
 /// Format version: an unknown major is refused.
 pub const MAJOR: u8 = 1;

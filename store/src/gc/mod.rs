@@ -14,12 +14,15 @@ mod sweep;
 
 pub use fence::Fence;
 
+use std::collections::BTreeSet;
+
 use crate::backend::{Area, Put, Reserve, Trouble};
 use crate::crypto::{Kind, fresh_uuid};
 use crate::error::AccessError;
 use crate::format::objects::{GcList, OpenList, SessionInfo, SessionKind};
-use crate::id::{PackId, Uuid};
+use crate::id::{PackId, SnapshotId, Uuid};
 use crate::monitor::{Event, Monitor};
+use crate::notes;
 use crate::repository::{Repository, named_key, uuid_key};
 use crate::session::Session;
 use crate::view::read_lists;
@@ -247,6 +250,10 @@ fn collect(
         }
         merged => report.segments_merged += merged?,
     }
+    match fold_notes(repository) {
+        Err(e) if e.is_full() => monitor.event(Event::Note("no room to fold notes")),
+        folded => folded?,
+    }
     count_waiting(repository, session.name(), report)?;
     Ok(())
 }
@@ -294,6 +301,20 @@ fn rewrite(
         report.out_of_room = true;
     }
     done
+}
+
+/// Folds notes when there are some, and drops what they say of snapshots that are gone for good. As
+/// long as one snapshot does not open, nobody knows which those are.
+fn fold_notes(repository: &Repository) -> Result<(), GcError> {
+    let Some(notes) = notes::worth_folding(repository)? else {
+        return Ok(());
+    };
+    let list = guard::list(repository)?;
+    let manifests = list.committed.iter().chain(&list.forgotten);
+    let standing: BTreeSet<SnapshotId> = manifests.map(|m| m.id).collect();
+    let stands = |id| !list.unreadable.is_empty() || standing.contains(&id);
+    notes::fold(repository, notes, &stands)?;
+    Ok(())
 }
 
 fn dry_run(
