@@ -12,6 +12,7 @@
 //! | [`kills`] | `kill -9` at random moments of snapshot and gc |
 //! | [`cache`] | whatever happens to the local cache, commands succeed and say nothing wrong |
 //! | [`full_disk`] | on a full disk `snapshot` fails in one sentence; `forget`, `gc` make room |
+//! | [`json`] | what every command prints with `--json` follows docs/json.md |
 //! | [`damage`] | damaged objects are named, the rest is restored, nothing panics |
 //!
 //! CI runs small sizes; `HUCHA_TESTS=full` runs those of the issue on the release binary.
@@ -26,6 +27,7 @@ mod damage;
 mod exit_codes;
 mod first_steps;
 mod full_disk;
+mod json;
 mod kills;
 mod paths;
 mod processes;

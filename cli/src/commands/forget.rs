@@ -149,17 +149,15 @@ pub fn undelete(run: &mut Run, args: &UndeleteArgs) -> Outcome {
         }
     }
     for manifest in chosen {
-        if run.settings.dry_run {
-            run.out
-                .summary(&format!("would take back snapshot {:.8}", manifest.id))?;
-            continue;
-        }
-        let again = forget::undelete(&repository, manifest)?;
+        let (again, did) = match run.settings.dry_run {
+            true => (manifest.clone(), "would take back"),
+            false => (forget::undelete(&repository, manifest)?, "took back"),
+        };
         match run.out.json {
             true => run.out.object("snapshot", &Snapshot::new(&again))?,
             false => run
                 .out
-                .summary(&format!("took back snapshot {:.8}", again.id))?,
+                .summary(&format!("{did} snapshot {:.8}", again.id))?,
         }
     }
     Ok(Code::Done)

@@ -53,8 +53,10 @@ pub fn init(run: &mut Run, args: &InitArgs) -> Outcome {
     }
     let path = run.settings.repository()?;
     if run.settings.dry_run {
+        let place = path.display().to_string();
+        made_object(run, args, None, &place)?;
         run.out
-            .summary(&format!("would make a repository at {}", path.display()))?;
+            .summary(&format!("would make a repository at {place}"))?;
         return Ok(Code::Done);
     }
     let credential = match &args.new_key_file {
@@ -80,20 +82,31 @@ pub fn init(run: &mut Run, args: &InitArgs) -> Outcome {
     tell(run, args, &id, &backend.location())
 }
 
-fn tell(run: &mut Run, args: &InitArgs, id: &str, location: &str) -> Outcome {
-    if run.out.json {
-        let encryption = match args.encryption {
-            EncryptionArg::None => "none",
-            EncryptionArg::ChaCha20Poly1305 => "chacha20-poly1305",
-        };
-        run.out.object(
-            "init",
-            &serde_json::json!({
-                "id": id, "location": location, "encryption": encryption,
-            }),
-        )?;
-        return Ok(Code::Done);
+/// With `--json`: what was made, or would be.
+fn made_object(
+    run: &mut Run,
+    args: &InitArgs,
+    id: Option<&str>,
+    location: &str,
+) -> Result<(), Failure> {
+    if !run.out.json {
+        return Ok(());
     }
+    let encryption = match args.encryption {
+        EncryptionArg::None => "none",
+        EncryptionArg::ChaCha20Poly1305 => "chacha20-poly1305",
+    };
+    run.out.object(
+        "init",
+        &serde_json::json!({
+            "id": id, "location": location, "encryption": encryption,
+            "dry_run": run.settings.dry_run,
+        }),
+    )
+}
+
+fn tell(run: &mut Run, args: &InitArgs, id: &str, location: &str) -> Outcome {
+    made_object(run, args, Some(id), location)?;
     let short = id.get(..8).unwrap_or(id);
     run.out
         .summary(&format!("made repository {short} at {location}"))?;

@@ -75,43 +75,84 @@ fn show(run: &mut Run, repository: &Repository) -> Outcome {
     Ok(Code::Done)
 }
 
+/// What one of the commands does, in words for people and for programs.
+#[derive(Clone, Copy)]
+struct Action {
+    /// `added key`, after it was done.
+    did: &'static str,
+    /// `would add a key`, in a dry run that makes none.
+    would: &'static str,
+    /// The word in JSON.
+    word: &'static str,
+}
+
+const ADD: Action = Action {
+    did: "added",
+    would: "would add a key",
+    word: "added",
+};
+const CHANGE: Action = Action {
+    did: "changed to",
+    would: "would change the key in use",
+    word: "changed",
+};
+const REMOVE: Action = Action {
+    did: "removed",
+    would: "would remove a key",
+    word: "removed",
+};
+
 fn add(run: &mut Run, repository: &Repository, args: &NewKeyArgs) -> Outcome {
-    let label = args.label.as_deref().unwrap_or_default();
-    if let Some(done) = dry_run(run, repository, "would add a key")? {
-        return Ok(done);
+    if run.settings.dry_run {
+        return would(run, repository, ADD);
     }
+    let label = args.label.as_deref().unwrap_or_default();
     let id = with_new(run, args, |new| repository.add_slot(new, label))?;
-    tell(run, "added", id, args.new_key_file.as_deref())
+    tell(run, ADD, id, args.new_key_file.as_deref())
 }
 
 fn change(run: &mut Run, repository: &Repository, args: &NewKeyArgs) -> Outcome {
-    if let Some(done) = dry_run(run, repository, "would change the key in use")? {
-        return Ok(done);
+    if run.settings.dry_run {
+        return would(run, repository, CHANGE);
     }
     let label = args.label.as_deref();
     let id = with_new(run, args, |new| repository.change_slot(new, label))?;
-    tell(run, "changed to", id, args.new_key_file.as_deref())
+    tell(run, CHANGE, id, args.new_key_file.as_deref())
 }
 
 fn remove(run: &mut Run, repository: &Repository, typed: &str) -> Outcome {
     let slot = repository.find_slot(typed)?;
     if run.settings.dry_run {
+        object(run, REMOVE, Some(slot.id))?;
         run.out
             .summary(&format!("would remove key {:.8}", slot.id))?;
         return Ok(Code::Done);
     }
     repository.remove_slot(slot.id)?;
-    tell(run, "removed", slot.id, None)
+    tell(run, REMOVE, slot.id, None)
 }
 
-/// Ends a dry run, after a look whether there are keys at all.
-fn dry_run(run: &mut Run, repository: &Repository, what: &str) -> Result<Option<Code>, Failure> {
+/// A dry run that would make a key, after a look whether there are keys at all.
+fn would(run: &mut Run, repository: &Repository, action: Action) -> Outcome {
     repository.slots()?;
-    if !run.settings.dry_run {
-        return Ok(None);
+    object(run, action, None)?;
+    run.out.summary(action.would)?;
+    Ok(Code::Done)
+}
+
+/// With `--json`: what was done to which key.
+fn object(run: &mut Run, action: Action, id: Option<SlotId>) -> Result<(), Failure> {
+    if !run.out.json {
+        return Ok(());
     }
-    run.out.summary(what)?;
-    Ok(Some(Code::Done))
+    run.out.object(
+        "key-change",
+        &serde_json::json!({
+            "action": action.word,
+            "id": id.map(|id| id.to_string()),
+            "dry_run": run.settings.dry_run,
+        }),
+    )
 }
 
 /// Hands a new credential to `store`; a key file that then opens nothing is removed again.
@@ -141,15 +182,12 @@ fn with_new(
     Ok(store(&new)?)
 }
 
-fn tell(run: &mut Run, what: &str, id: SlotId, file: Option<&Path>) -> Outcome {
-    if run.out.json {
-        run.out
-            .object("key", &serde_json::json!({ "id": id.to_string() }))?;
-        return Ok(Code::Done);
-    }
+fn tell(run: &mut Run, action: Action, id: SlotId, file: Option<&Path>) -> Outcome {
+    object(run, action, Some(id))?;
     let file = file
         .map(|f| format!(", in {}", f.display()))
         .unwrap_or_default();
-    run.out.summary(&format!("{what} key {id:.8}{file}"))?;
+    run.out
+        .summary(&format!("{} key {id:.8}{file}", action.did))?;
     Ok(Code::Done)
 }

@@ -24,7 +24,7 @@ use crate::args::{Cli, Command, FilterArgs};
 use crate::errors::{Code, Failure, Outcome};
 use crate::names::Name;
 use crate::outside::SystemClock;
-use crate::render::{Output, notice};
+use crate::render::{Output, warning};
 use crate::settings::Settings;
 
 /// What every command is handed.
@@ -134,7 +134,7 @@ fn commas(typed: &[String]) -> Vec<String> {
 fn list(repository: &Repository) -> Result<SnapshotList, Failure> {
     let list = SnapshotList::read(repository)?;
     for (name, why) in &list.unreadable {
-        notice(&format!("problem: snapshots/{name}: {why}"));
+        warning(&format!("snapshots/{name}: {why}"));
     }
     Ok(list)
 }

@@ -58,6 +58,11 @@ pub fn failure(failure: &Failure) -> String {
     object.to_string()
 }
 
+/// A warning on stderr.
+pub fn warning(message: &str) -> String {
+    serde_json::json!({ "schema": SCHEMA, "type": "warning", "message": message }).to_string()
+}
+
 /// A snapshot.
 #[derive(Debug, Serialize)]
 pub struct Snapshot {

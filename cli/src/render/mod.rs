@@ -7,6 +7,7 @@ pub mod table;
 pub mod text;
 
 use std::io::{self, BufWriter, StdoutLock, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::errors::{Code, Failure};
@@ -32,6 +33,17 @@ pub fn notice(text: &str) {
 }
 
 const ERASE: &str = "\r\x1b[K";
+
+/// Tells of something wrong that does not stop the run; with `--json` as an object.
+pub fn warning(text: &str) {
+    match AS_JSON.load(Ordering::Relaxed) {
+        true => notice(&json::warning(text)),
+        false => notice(&format!("problem: {text}")),
+    }
+}
+
+/// Whether results are JSON, for those who have no [`Output`] at hand.
+static AS_JSON: AtomicBool = AtomicBool::new(false);
 
 /// Replaces the progress line.
 fn draw(text: &str) {
@@ -93,6 +105,7 @@ pub struct Output {
 impl Output {
     /// Takes stdout for the whole run.
     pub fn new(settings: &Settings) -> Output {
+        AS_JSON.store(settings.json, Ordering::Relaxed);
         Output {
             out: BufWriter::with_capacity(1 << 16, io::stdout().lock()),
             json: settings.json,
@@ -122,12 +135,12 @@ impl Output {
         self.line(&text)
     }
 
-    /// A line that sums up what was done; not with `--quiet`.
+    /// A line that sums up what was done; not with `--quiet` or `--json`.
     ///
     /// # Errors
     /// As [`Output::line`].
     pub fn summary(&mut self, text: &str) -> Result<(), Failure> {
-        if self.level > Level::Quiet {
+        if self.level > Level::Quiet && !self.json {
             self.line(text)?;
         }
         Ok(())
