@@ -53,6 +53,10 @@ pub enum Action {
     Restored,
     /// Found in the target as it should be.
     Kept,
+    /// Found in the target, and to be left as it is.
+    Skipped,
+    /// Removed from the target.
+    Removed,
 }
 
 /// Counters of a running operation.

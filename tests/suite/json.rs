@@ -108,6 +108,9 @@ fn on_a_whole_repository(judge: &mut Judge, world: &World) {
     judge.run(world, 1, &["cat", "latest:src/gone"]);
     judge.run(world, 0, &["restore", "latest", "back", "-n"]);
     judge.run(world, 0, &["restore", "latest", "back", "--verify"]);
+    let surplus = world.path("back").join(OsStr::from_bytes(b"more-\xff"));
+    fs::write(surplus, "x").unwrap();
+    judge.run(world, 0, &["restore", "latest", "back", "--delete"]);
     judge.run(world, 0, &["stats"]);
     judge.run(world, 0, &["check", "--read-data"]);
     judge.run(world, 0, &["forget", "--keep-last", "1", "-n"]);

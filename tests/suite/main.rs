@@ -7,6 +7,7 @@
 //! | [`exit_codes`] | each exit code, and which snapshots a failed run leaves: none |
 //! | [`paths`] | how typed paths are stored, how a restore lands, how snapshots are named |
 //! | [`real_tree`] | a real tree comes back equal by `rsync`; an unchanged one costs two objects |
+//! | [`restore`] | a restore over what is there: what it fetches, spares and removes |
 //! | [`scale`] | a million files in a folder and a file of 20 GiB in bounded memory |
 //! | [`processes`] | ten processes at once on one repository |
 //! | [`kills`] | `kill -9` at random moments of snapshot and gc |
@@ -32,6 +33,7 @@ mod kills;
 mod paths;
 mod processes;
 mod real_tree;
+mod restore;
 mod scale;
 mod support;
 mod tidy;

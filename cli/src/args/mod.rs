@@ -14,7 +14,7 @@ pub use forget::{ForgetArgs, UndeleteArgs};
 pub use gc::GcArgs;
 pub use init::InitArgs;
 pub use key::{KeyArgs, KeyCommand, NewKeyArgs};
-pub use restore::RestoreArgs;
+pub use restore::{ChoiceArgs, OverwriteArg, RestoreArgs};
 pub use show::{CatArgs, FilterArgs, LsArgs, SnapshotsArgs, StatsArgs};
 pub use snapshot::SnapshotArgs;
 

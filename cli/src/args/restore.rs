@@ -1,9 +1,9 @@
-//! Options of `restore`.
+//! Options of `restore`, and the patterns that it shares with `archive`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::FilterArgs;
 
@@ -15,9 +15,13 @@ Examples:
   hucha restore latest:srv/shop/app.db /tmp
   hucha restore 2026-11-20:srv/shop /tmp/shop --exclude '*.log'
   hucha restore --host till --verify latest~2 /
+  hucha restore latest:srv/shop /srv/shop --delete --dry-run -vv
 
-Files that are right already are not written again; nothing else in TARGET is removed.
-Afterwards TARGET equals the snapshot (or the folder PATH of it), times and modes included.")]
+Only what differs is fetched and written; a file that is right stays as it is. A file gets its
+new content whole or not at all. Without --delete nothing else in TARGET is removed.
+Afterwards TARGET equals the snapshot (or the folder PATH of it), times and modes included.
+Patterns see paths as they stand in TARGET. As root owners are restored, by name where this
+machine knows the name; ACLs and attributes always by number.")]
 pub struct RestoreArgs {
     /// Id, `latest`, `latest~2`, a date or time; then `:PATH` for a part of it
     #[arg(value_name = "SNAPSHOT[:PATH]")]
@@ -28,13 +32,56 @@ pub struct RestoreArgs {
     /// Which snapshots `latest` and dates choose from
     #[command(flatten)]
     pub filter: FilterArgs,
-    /// Restore only what matches; several times
+    /// What is restored
+    #[command(flatten)]
+    pub choice: ChoiceArgs,
+    /// What becomes of files that are there already
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
+    pub overwrite: OverwriteArg,
+    /// Remove from TARGET what the snapshot does not hold, as far as the patterns take it
+    #[arg(long)]
+    pub delete: bool,
+    /// Make holes of runs of zeros; what was a hole is one again without this
+    #[arg(long)]
+    pub sparse: bool,
+    /// Give files the numbers of their owners, whatever the names mean on this machine
+    #[arg(long)]
+    pub numeric_ids: bool,
+    /// Read everything again afterwards and compare
+    #[arg(long)]
+    pub verify: bool,
+}
+
+/// What becomes of files that are there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
+pub enum OverwriteArg {
+    /// Compare their content, replace what differs
+    #[default]
+    Always,
+    /// Take those of the same size and time for right
+    #[value(alias = "if-changed")]
+    Changed,
+    /// Replace those that are older than the snapshot's
+    #[value(alias = "if-newer")]
+    Newer,
+    /// Leave them as they are
+    Never,
+}
+
+/// Which entries of a snapshot are taken.
+#[derive(Debug, Args, Default)]
+pub struct ChoiceArgs {
+    /// Take only what matches; several times
     #[arg(short, long, value_name = "PATTERN")]
     pub include: Vec<String>,
     /// Leave out what matches; several times
     #[arg(short, long, value_name = "PATTERN")]
     pub exclude: Vec<String>,
-    /// Read everything again afterwards and compare
-    #[arg(long)]
-    pub verify: bool,
+}
+
+impl ChoiceArgs {
+    /// Whether nothing says that only some of it is taken.
+    pub fn includes_all(&self) -> bool {
+        self.include.is_empty()
+    }
 }

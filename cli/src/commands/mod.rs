@@ -2,6 +2,7 @@
 
 mod browse;
 mod check;
+mod choice;
 mod forget;
 mod gc;
 mod init;

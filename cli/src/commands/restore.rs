@@ -1,29 +1,30 @@
 //! `restore`.
 
-use std::io::{Error, ErrorKind, Read};
+use std::path::{Component, Path};
 
-use hucha_sources::pattern::Patterns;
-use hucha_sources::tree::{FolderTarget, TargetOptions};
-use hucha_store::entry::Entry;
-use hucha_store::restore::{RestoreOptions, RestoreReport, Select, restore as write};
-use hucha_store::target::{Kept, Target, TargetError, TargetFile};
+use hucha_sources::tree::{FolderTarget, Owners, TargetOptions};
+use hucha_store::restore::{Overwrite, RestoreOptions, RestoreReport, restore as write};
+use hucha_store::source::Problem;
+use hucha_store::target::{Nowhere, Target};
 
+use super::choice::Choice;
 use super::{Run, find};
-use crate::args::RestoreArgs;
+use crate::args::{OverwriteArg, RestoreArgs};
 use crate::errors::{Code, Failure, Outcome};
 use crate::names;
 use crate::open::open;
-use crate::render::json::Trouble;
+use crate::render::json::{Trouble, hex, text_and_hex};
 use crate::render::progress::Progress;
 use crate::render::text;
 
-/// Most lines about metadata that was refused.
-const MAX_REFUSED: usize = 20;
+/// Most lines about metadata that was refused, and about what a dry run would remove.
+const MAX_LINES: usize = 20;
 
 /// Writes a snapshot, or a part of it, into a folder.
 pub fn restore(run: &mut Run, args: &RestoreArgs) -> Outcome {
     let name = names::parse(&args.snapshot, &run.zone)?;
-    let choice = Choice::new(args, &name.path)?;
+    let choice = Choice::new(&args.choice, &name.path)?;
+    refuse_to_empty_the_machine(args)?;
     let repository = open(&run.settings)?;
     let manifest = find(&repository, &name, &args.filter)?;
     if !name.path.is_empty() {
@@ -33,13 +34,13 @@ pub fn restore(run: &mut Run, args: &RestoreArgs) -> Outcome {
     let options = RestoreOptions {
         path: name.path.clone(),
         select: &|path, is_folder| choice.select(path, is_folder),
+        overwrite: overwrite(args.overwrite),
+        delete: args.delete,
+        sparse: args.sparse,
         dry_run: run.settings.dry_run,
         verify: args.verify,
     };
-    let folder = match run.settings.dry_run {
-        true => None,
-        false => Some(FolderTarget::new(&args.target, TargetOptions::default())?),
-    };
+    let folder = target(args, run.settings.dry_run)?;
     let target: &dyn Target = folder.as_ref().map_or(&Nowhere, |f| f);
     let progress = Progress::start(&run.settings);
     let report = write(&repository, &manifest, target, &options, &progress);
@@ -49,43 +50,43 @@ pub fn restore(run: &mut Run, args: &RestoreArgs) -> Outcome {
         remarks(run, folder);
     }
     let id = manifest.id.to_string();
-    tell(run, &report, &id)
+    tell(run, &report, &id)?;
+    judge(run, &report)
 }
 
-/// Which entries are restored. Patterns see paths as they will stand in the target, as restic's do.
-struct Choice {
-    include: Patterns,
-    exclude: Patterns,
-    /// Of the folder that is restored.
-    prefix: Vec<u8>,
+fn overwrite(typed: OverwriteArg) -> Overwrite {
+    match typed {
+        OverwriteArg::Always => Overwrite::Always,
+        OverwriteArg::Changed => Overwrite::Changed,
+        OverwriteArg::Newer => Overwrite::Newer,
+        OverwriteArg::Never => Overwrite::Never,
+    }
 }
 
-impl Choice {
-    fn new(args: &RestoreArgs, path: &[u8]) -> Result<Choice, Failure> {
-        Ok(Choice {
-            include: Patterns::new(&args.include)?,
-            exclude: Patterns::new(&args.exclude)?,
-            prefix: path.to_vec(),
-        })
+/// `--delete` into the root of the machine would remove what no snapshot was asked about.
+fn refuse_to_empty_the_machine(args: &RestoreArgs) -> Result<(), Failure> {
+    let is_root = |path: &Path| path.components().eq([Component::RootDir]);
+    let target = std::fs::canonicalize(&args.target).unwrap_or_else(|_| args.target.clone());
+    if args.delete && args.choice.includes_all() && is_root(&target) {
+        let failure = Failure::usage("--delete with the target \"/\" would remove all other files");
+        return Err(failure.hint("say with --include which part is to be like the snapshot"));
     }
+    Ok(())
+}
 
-    fn select(&self, path: &[u8], is_folder: bool) -> Select {
-        let inside = path.strip_prefix(&*self.prefix).unwrap_or(path);
-        if inside.is_empty() && !is_folder {
-            // A file that was named itself.
-            return Select::Take;
-        }
-        if self.exclude.matches(inside) {
-            return Select::Skip;
-        }
-        if self.include.is_empty() || self.include.matches(inside) {
-            return Select::Take;
-        }
-        match is_folder && (inside.is_empty() || self.include.may_match_below(inside)) {
-            true => Select::Descend,
-            false => Select::Skip,
-        }
-    }
+/// The target; a dry run makes none.
+fn target(args: &RestoreArgs, dry_run: bool) -> Result<Option<FolderTarget>, Failure> {
+    let options = TargetOptions {
+        owners: match args.numeric_ids {
+            true => Owners::ByNumber,
+            false => Owners::ByName,
+        },
+        ..TargetOptions::default()
+    };
+    Ok(match dry_run {
+        true => FolderTarget::existing(&args.target, options)?,
+        false => Some(FolderTarget::new(&args.target, options)?),
+    })
 }
 
 fn remarks(run: &mut Run, folder: &FolderTarget) {
@@ -105,37 +106,65 @@ fn remarks(run: &mut Run, folder: &FolderTarget) {
     }
 }
 
-fn tell(run: &mut Run, report: &RestoreReport, id: &str) -> Outcome {
+/// Prints what was done, or would be.
+fn tell(run: &mut Run, report: &RestoreReport, id: &str) -> Result<(), Failure> {
+    let dry_run = run.settings.dry_run;
     if run.out.json {
-        let troubles = |all: &[hucha_store::source::Problem]| -> Vec<Trouble> {
-            all.iter().map(Into::into).collect()
-        };
-        run.out.object(
-            "restored",
-            &serde_json::json!({
+        let troubles = |all: &[Problem]| -> Vec<Trouble> { all.iter().map(Into::into).collect() };
+        let surplus: Vec<_> = report.surplus.iter().map(|p| text_and_hex(p).0).collect();
+        let mut object = serde_json::json!({
                 "id": id,
                 "entries": report.entries,
                 "files": report.files,
                 "bytes": report.bytes,
                 "written": report.written,
                 "kept": report.kept,
+                "skipped": report.skipped,
+                "fetched_bytes": report.fetched,
+                "removed": report.removed,
+                "surplus": surplus,
                 "verified": report.verified,
-                "dry_run": run.settings.dry_run,
+                "dry_run": dry_run,
                 "problems": troubles(&report.problems),
                 "damaged": troubles(&report.damaged),
+                "differing": troubles(&report.differing),
                 "refused": report.refused,
-            }),
-        )?;
-    } else {
-        for line in report.refused.iter().take(MAX_REFUSED) {
-            run.out.remark(&format!("refused: {}", text::lines(line)));
+        });
+        if report.surplus.iter().any(|p| text_and_hex(p).1.is_some()) {
+            object["surplus_bytes"] = report.surplus.iter().map(|p| hex(p)).collect();
         }
-        if report.refused.len() > MAX_REFUSED {
-            let more = (report.refused.len() - MAX_REFUSED) as u64;
-            run.out
-                .remark(&format!("refused: {} more", text::count(more)));
-        }
-        run.out.summary(&sum(report, run.settings.dry_run))?;
+        return run.out.object("restored", &object);
+    }
+    some(
+        run,
+        "refused",
+        report.refused.iter().map(|l| text::lines(l)),
+    );
+    if dry_run {
+        let names = report.surplus.iter().map(|path| text::name(path));
+        some(run, "would remove", names);
+    }
+    run.out.summary(&sum(report, dry_run))
+}
+
+/// The first of many lines.
+fn some(run: &mut Run, what: &str, lines: impl ExactSizeIterator<Item = String>) {
+    let more = lines.len().saturating_sub(MAX_LINES) as u64;
+    for line in lines.take(MAX_LINES) {
+        run.out.remark(&format!("{what}: {line}"));
+    }
+    if more > 0 {
+        let more = text::count(more);
+        run.out.remark(&format!("{what}: {more} more"));
+    }
+}
+
+/// How it ends: damage counts most, then a target that is not what was written, then what the
+/// target refused.
+fn judge(run: &mut Run, report: &RestoreReport) -> Outcome {
+    if !report.differing.is_empty() && !run.out.json {
+        let paths = report.differing.iter().map(|p| text::name(&p.path));
+        some(run, "differs", paths);
     }
     if !report.damaged.is_empty() {
         let count = text::counted(report.damaged.len() as u64, "file is", "files are");
@@ -144,6 +173,15 @@ fn tell(run: &mut Run, report: &RestoreReport, id: &str) -> Outcome {
             format_args!("{count} damaged in the repository and not restored"),
         )
         .hint("try an older snapshot; `hucha check --read-data` tells what is affected"));
+    }
+    if !report.differing.is_empty() {
+        let count = text::counted(report.differing.len() as u64, "file", "files");
+        let failure = Failure::failed(format_args!(
+            "{count} in the target differ from what was written there"
+        ));
+        return Err(failure.hint(
+            "did another program change them meanwhile? If not, check the disk of the target",
+        ));
     }
     if report.problems.is_empty() && report.refused.is_empty() {
         return Ok(Code::Done);
@@ -154,92 +192,28 @@ fn tell(run: &mut Run, report: &RestoreReport, id: &str) -> Outcome {
 }
 
 fn sum(report: &RestoreReport, dry_run: bool) -> String {
-    let files = text::counted(report.files, "file", "files");
-    let mut line = match dry_run {
-        true => format!("would restore {files}, {}", text::size(report.bytes)),
-        false => format!("restored {files}, {}", text::size(report.bytes)),
+    let (done, removed) = match dry_run {
+        true => ("would restore", "would be removed"),
+        false => ("restored", "removed"),
     };
+    let files = text::counted(report.files, "file", "files");
+    let mut line = format!("{done} {files}, {}", text::size(report.bytes));
+    if dry_run {
+        let fetched = text::size(report.fetched);
+        let files = text::counted(report.written, "file", "files");
+        line += &format!("; {files} would be written with {fetched} from the repository");
+    }
     if report.kept > 0 {
         line += &format!("; {} were right already", text::count(report.kept));
+    }
+    if report.skipped > 0 {
+        line += &format!("; {} left as they were", text::count(report.skipped));
+    }
+    if report.removed > 0 {
+        line += &format!("; {} {removed}", text::count(report.removed));
     }
     if report.verified > 0 {
         line += &format!("; {} verified", text::count(report.verified));
     }
     line
-}
-
-/// The target of a dry run: nothing is there, and nothing can be made.
-struct Nowhere;
-
-fn never() -> TargetError {
-    TargetError {
-        what: "a dry run writes nothing".to_owned(),
-        source: Some(Error::from(ErrorKind::Unsupported)),
-    }
-}
-
-impl Target for Nowhere {
-    fn make(&self, _: &Entry) -> Result<Kept, TargetError> {
-        Err(never())
-    }
-
-    fn finish_folder(&self, _: &Entry) -> Result<Kept, TargetError> {
-        Err(never())
-    }
-
-    fn link(&self, _: &Entry, _: &[u8]) -> Result<(), TargetError> {
-        Err(never())
-    }
-
-    fn existing(&self, _: &Entry) -> Option<Box<dyn Read>> {
-        None
-    }
-
-    fn settle(&self, _: &Entry) -> Result<Kept, TargetError> {
-        Err(never())
-    }
-
-    fn create(&self, _: &Entry) -> Result<Box<dyn TargetFile>, TargetError> {
-        Err(never())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn choice(include: &[&str], exclude: &[&str], prefix: &[u8]) -> Choice {
-        Choice {
-            include: Patterns::new(include).unwrap(),
-            exclude: Patterns::new(exclude).unwrap(),
-            prefix: prefix.to_vec(),
-        }
-    }
-
-    #[test]
-    fn everything_but() {
-        let choice = choice(&[], &["*.log"], b"");
-        assert_eq!(choice.select(b"", true), Select::Take);
-        assert_eq!(choice.select(b"a", true), Select::Take);
-        assert_eq!(choice.select(b"a/x.log", false), Select::Skip);
-    }
-
-    #[test]
-    fn only_and_below_a_folder() {
-        let choice = choice(&["/b/*.txt"], &["c.txt"], b"srv/shop");
-        assert_eq!(choice.select(b"srv/shop", true), Select::Descend);
-        assert_eq!(choice.select(b"srv/shop/b", true), Select::Descend);
-        assert_eq!(choice.select(b"srv/shop/z", true), Select::Skip);
-        assert_eq!(choice.select(b"srv/shop/b/a.txt", false), Select::Take);
-        assert_eq!(choice.select(b"srv/shop/b/c.txt", false), Select::Skip);
-        assert_eq!(choice.select(b"srv/shop/b/a.bin", false), Select::Skip);
-    }
-
-    #[test]
-    fn a_file_named_itself() {
-        assert_eq!(
-            choice(&["x"], &["b"], b"a/b").select(b"a/b", false),
-            Select::Take
-        );
-    }
 }

@@ -42,7 +42,8 @@ pub fn text_and_hex(bytes: &[u8]) -> (String, Option<String>) {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as hex.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 

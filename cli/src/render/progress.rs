@@ -39,6 +39,8 @@ struct Shared {
     style: Style,
     level: Level,
     json: bool,
+    /// Nothing is changed, only told.
+    dry_run: bool,
     /// Whether problems are told of when they are met.
     problems: bool,
     started: Instant,
@@ -78,6 +80,7 @@ impl Progress {
             style,
             level: settings.level,
             json: settings.json,
+            dry_run: settings.dry_run,
             problems,
             started: Instant::now(),
             ended: AtomicBool::new(false),
@@ -141,11 +144,15 @@ impl Shared {
 
     fn entry(&self, path: &[u8], action: Action) {
         if self.level >= Level::Entries && !self.json {
-            let done = match action {
-                Action::Stored => "stored   ",
-                Action::Unchanged => "unchanged",
-                Action::Restored => "restored ",
-                Action::Kept => "kept     ",
+            let done = match (action, self.dry_run) {
+                (Action::Stored, _) => "stored   ",
+                (Action::Unchanged, _) => "unchanged",
+                (Action::Restored, false) => "restored ",
+                (Action::Restored, true) => "would write",
+                (Action::Kept, _) => "kept     ",
+                (Action::Skipped, _) => "skipped  ",
+                (Action::Removed, false) => "removed  ",
+                (Action::Removed, true) => "would remove",
             };
             notice(&format!("{done}  {}", text::name(path)));
         } else if self.style == Style::Line

@@ -156,6 +156,18 @@ fn grown(
     }
 }
 
+/// Whether a subject's attributes are those of an entry, labels of the system apart.
+pub(super) fn are(subject: Subject<'_>, wanted: &[Xattr]) -> bool {
+    let (mut there, problems) = Reader::new().read(subject);
+    there.retain(|xattr| !is_label(&xattr.name) || wanted.contains(xattr));
+    problems.is_empty() && there == wanted
+}
+
+/// Whether the system gives the attribute by itself.
+fn is_label(name: &[u8]) -> bool {
+    name.starts_with(b"security.") && name != b"security.capability"
+}
+
 /// Makes a subject's attributes those of an entry: sets what differs, removes what is too much.
 /// Returns a message for each that was refused. Labels that the system gives by itself
 /// (`security.*` but capabilities) are never removed.
@@ -168,8 +180,7 @@ pub(super) fn replace(subject: Subject<'_>, wanted: &[Xattr]) -> Vec<String> {
     let mut there: Vec<&CStr> = names(list.get(..listed).unwrap_or_default()).collect();
     there.retain(|name| {
         let bytes = name.to_bytes();
-        let label = bytes.starts_with(b"security.") && bytes != b"security.capability";
-        if label || wanted.iter().any(|xattr| xattr.name == bytes) {
+        if is_label(bytes) || wanted.iter().any(|xattr| xattr.name == bytes) {
             return true;
         }
         match handle.remove(name) {

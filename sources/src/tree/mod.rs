@@ -8,6 +8,8 @@ mod contents;
 #[cfg(unix)]
 mod names;
 #[cfg(unix)]
+mod old;
+#[cfg(unix)]
 mod owners;
 #[cfg(not(unix))]
 mod portable;
@@ -15,6 +17,8 @@ mod portable;
 mod put;
 #[cfg(unix)]
 mod target;
+#[cfg(unix)]
+mod temporary;
 #[cfg(unix)]
 mod typed;
 #[cfg(unix)]
@@ -49,9 +53,21 @@ pub struct TreeOptions {
 pub struct TargetOptions {
     /// Whether owners are restored.
     pub ownership: Ownership,
+    /// Which numbers owners get.
+    pub owners: Owners,
 }
 
-/// Whether owners are restored, by number.
+/// Which numbers the owners of what is restored get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Owners {
+    /// Those that their names have on this machine; the snapshot's where there is no such name.
+    #[default]
+    ByName,
+    /// The snapshot's.
+    ByNumber,
+}
+
+/// Whether owners are restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Ownership {
     /// When we are root.

@@ -11,7 +11,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use hucha_store::clock::Timestamp;
 use hucha_store::entry::{Content, Entry, Kind, Meta, is_sound_path};
 use hucha_store::source::{ContentError, Contents, Piece, Problem, Sink, Source, SourceError};
-use hucha_store::target::{Kept, Target, TargetError, TargetFile};
+use hucha_store::target::{
+    Existing, Found, FoundKind, Kept, Listed, Target, TargetError, TargetFile,
+};
 
 use super::{Missing, TargetOptions, TreeError, TreeOptions};
 use crate::pattern::Patterns;
@@ -227,6 +229,20 @@ impl FolderTarget {
         })
     }
 
+    /// Opens `root` if it is there.
+    ///
+    /// # Errors
+    /// When it is no folder.
+    pub fn existing(
+        root: &Path,
+        options: TargetOptions,
+    ) -> Result<Option<FolderTarget>, TargetError> {
+        match root.exists() {
+            true => FolderTarget::new(root, options).map(Some),
+            false => Ok(None),
+        }
+    }
+
     /// Whether owners were not restored: always.
     pub fn owners_skipped(&self) -> bool {
         true
@@ -237,9 +253,9 @@ impl FolderTarget {
         0
     }
 
-    fn place(&self, entry: &Entry) -> Result<PathBuf, TargetError> {
-        let text = std::str::from_utf8(&entry.path).ok();
-        let text = text.filter(|text| is_sound_path(&entry.path) && !text.contains(['\\', ':']));
+    fn place(&self, path: &[u8]) -> Result<PathBuf, TargetError> {
+        let text = std::str::from_utf8(path).ok();
+        let text = text.filter(|text| is_sound_path(path) && !text.contains(['\\', ':']));
         let unsound = || TargetError {
             what: "unsound path".into(),
             source: None,
@@ -256,13 +272,52 @@ fn failed(what: &'static str) -> impl FnOnce(io::Error) -> TargetError {
 }
 
 impl Target for FolderTarget {
+    fn look(&self, path: &[u8]) -> Result<Option<Found>, TargetError> {
+        let Ok(meta) = fs::symlink_metadata(self.place(path)?) else {
+            return Ok(None);
+        };
+        let kind = match meta.file_type() {
+            kind if kind.is_file() => FoundKind::File,
+            kind if kind.is_dir() => FoundKind::Folder,
+            _ => FoundKind::Other,
+        };
+        let seen = entry(path, Kind::File, &meta);
+        Ok(Some(Found {
+            kind,
+            size: seen.meta.size,
+            mtime: seen.meta.mtime,
+        }))
+    }
+
+    fn list(&self, path: &[u8]) -> Result<Vec<Listed>, TargetError> {
+        let Ok(found) = fs::read_dir(self.place(path)?) else {
+            return Ok(Vec::new());
+        };
+        let listed = found.flatten().map(|one| Listed {
+            name: one.file_name().as_encoded_bytes().to_vec(),
+            is_folder: one.file_type().is_ok_and(|kind| kind.is_dir()),
+        });
+        let mut listed: Vec<Listed> = listed.collect();
+        listed.sort_unstable();
+        Ok(listed)
+    }
+
+    fn remove(&self, path: &[u8]) -> Result<(), TargetError> {
+        let place = self.place(path)?;
+        let removed = match place.is_dir() {
+            true => fs::remove_dir(place),
+            false => fs::remove_file(place),
+        };
+        removed.map_err(failed("removing it failed"))
+    }
+
     fn make(&self, entry: &Entry) -> Result<Kept, TargetError> {
         if entry.kind != Kind::Folder {
             return Ok(Kept {
                 refused: vec!["cannot be made on this system".into()],
             });
         }
-        fs::create_dir_all(self.place(entry)?).map_err(failed("making the folder failed"))?;
+        fs::create_dir_all(self.place(&entry.path)?).map_err(failed("making the folder failed"))?;
         Ok(Kept::default())
     }
 
@@ -271,26 +326,28 @@ impl Target for FolderTarget {
     }
 
     fn link(&self, entry: &Entry, first: &[u8]) -> Result<(), TargetError> {
-        let from = self.place(&bare(first, Kind::File, Meta::default()))?;
-        let copied = fs::copy(from, self.place(entry)?);
+        let from = self.place(first)?;
+        let copied = fs::copy(from, self.place(&entry.path)?);
         copied.map(drop).map_err(failed("copying failed"))
     }
 
-    fn existing(&self, entry: &Entry) -> Option<Box<dyn Read>> {
-        let file = File::open(self.place(entry).ok()?).ok()?;
+    fn existing(&self, entry: &Entry) -> Option<Box<dyn Existing>> {
+        let place = self.place(&entry.path).ok()?;
+        let file = File::open(&place).ok()?;
         let meta = file.metadata().ok()?;
-        (meta.is_file() && meta.len() == entry.meta.size).then(|| Box::new(file) as Box<dyn Read>)
-    }
-
-    fn settle(&self, entry: &Entry) -> Result<Kept, TargetError> {
-        let opened = OpenOptions::new().write(true).open(self.place(entry)?);
-        let timed = opened.and_then(|file| file.set_modified(time_of(entry)));
-        timed.map_err(failed("setting its time failed"))?;
-        Ok(Kept::default())
+        let modified = meta.modified().ok();
+        meta.is_file().then(|| {
+            Box::new(OldFile {
+                size: meta.len(),
+                modified,
+                file: Mutex::new(file),
+                place,
+            }) as Box<dyn Existing>
+        })
     }
 
     fn create(&self, entry: &Entry) -> Result<Box<dyn TargetFile>, TargetError> {
-        let place = self.place(entry)?;
+        let place = self.place(&entry.path)?;
         if let Some(parent) = place.parent() {
             fs::create_dir_all(parent).map_err(failed("making the folder above failed"))?;
         }
@@ -302,6 +359,48 @@ impl Target for FolderTarget {
             place,
             is_placed: false,
         }))
+    }
+}
+
+struct OldFile {
+    file: Mutex<File>,
+    size: u64,
+    modified: Option<SystemTime>,
+    place: PathBuf,
+}
+
+impl Existing for OldFile {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        let mut file = self
+            .file
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        file.seek(SeekFrom::Start(offset))?;
+        file.read_exact(into)
+    }
+
+    fn is_hole(&self, _: u64, _: u64) -> bool {
+        false
+    }
+
+    fn is_unchanged(&self) -> bool {
+        let meta = fs::metadata(&self.place);
+        meta.is_ok_and(|now| now.len() == self.size && now.modified().ok() == self.modified)
+    }
+
+    fn share(&self) -> Option<Box<dyn TargetFile>> {
+        None
+    }
+
+    fn settle(&self, entry: &Entry) -> Result<Option<Kept>, TargetError> {
+        let opened = OpenOptions::new().write(true).open(&self.place);
+        let timed = opened.and_then(|file| file.set_modified(time_of(entry)));
+        timed.map_err(failed("setting its time failed"))?;
+        Ok(Some(Kept::default()))
     }
 }
 
@@ -325,6 +424,17 @@ impl TargetFile for NewFile {
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         file.seek(SeekFrom::Start(offset))?;
         file.write_all(bytes)
+    }
+
+    fn clear(&self, offset: u64, len: u64) -> io::Result<()> {
+        let zeros = [0; 64 << 10];
+        let (mut at, end) = (offset, offset.saturating_add(len));
+        while at < end {
+            let part = (end - at).min(zeros.len() as u64);
+            self.write_at(at, zeros.get(..part as usize).unwrap_or_default())?;
+            at += part;
+        }
+        Ok(())
     }
 
     fn finish(mut self: Box<Self>, entry: &Entry) -> Result<Kept, TargetError> {

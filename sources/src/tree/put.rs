@@ -1,4 +1,4 @@
-//! Putting metadata onto what was restored, and files under temporary names. The order counts:
+//! Putting metadata onto what was restored, and writing new files. The order counts:
 //! owner first (it clears set-id bits and capabilities), then attributes (an ACL changes the mode),
 //! then mode, then times.
 //!
@@ -8,7 +8,6 @@
 use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -21,18 +20,16 @@ use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Tim
 use rustix::io::Errno;
 
 use super::attributes::{self, Subject};
-
-const TEMPORARY: (&[u8], &[u8]) = (b".hucha-", b".tmp");
-const TEMPORARY_DIGITS: usize = 16;
-
-/// Tries for a free temporary name: with 64 random bits a second one is never needed.
-const TRIES: usize = 8;
+use super::owners::Numbers;
+use super::temporary::{Temporary, is_temporary};
 
 /// What all files of a target share.
 #[derive(Debug)]
 pub(super) struct Shared {
     /// Whether owners are restored.
     pub(super) ownership: bool,
+    /// Numbers of owners by name; `None` when the snapshot's numbers count.
+    pub(super) by_name: Option<Numbers>,
     pub(super) owners_skipped: AtomicBool,
     pub(super) sockets_skipped: AtomicU64,
     /// Restored paths that look like temporary names: not to be cleaned away.
@@ -62,8 +59,9 @@ impl Shared {
     pub(super) fn apply(&self, file: BorrowedFd<'_>, entry: &Entry) -> Result<Kept, Errno> {
         let mut refused = Vec::new();
         let stat = fs::fstat(file)?;
-        let (owner, group) = numbers(&entry.meta);
-        let owned = self.own(&stat, &entry.meta, &mut refused, || {
+        let owners = self.owners(&entry.meta);
+        let (owner, group) = given(owners);
+        let owned = self.own(&stat, owners, &mut refused, || {
             fs::fchown(file, owner, group)
         });
         refused.extend(attributes::replace(Subject::Open(file), &entry.xattrs));
@@ -92,9 +90,10 @@ impl Shared {
         let mut refused = Vec::new();
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         let stat = fs::statat(folder, name, flags)?;
-        let (owner, group) = numbers(&entry.meta);
+        let owners = self.owners(&entry.meta);
+        let (owner, group) = given(owners);
         let chown = || fs::chownat(folder, name, owner, group, flags);
-        let owned = self.own(&stat, &entry.meta, &mut refused, chown);
+        let owned = self.own(&stat, owners, &mut refused, chown);
         let subject = Subject::Named {
             folder,
             name,
@@ -113,15 +112,38 @@ impl Shared {
         Ok(Kept { refused })
     }
 
+    /// Whether setting an open file's metadata would change any of it.
+    pub(super) fn would_change(&self, file: BorrowedFd<'_>, entry: &Entry) -> bool {
+        let Ok(stat) = fs::fstat(file) else {
+            return true;
+        };
+        let (uid, gid) = self.owners(&entry.meta);
+        let owned = (stat.st_uid == uid, stat.st_gid == gid);
+        (self.ownership && owned != (true, true))
+            || stat.st_mode & 0o7777 != safe_mode(entry, owned)
+            || !has_time(&stat, &entry.meta)
+            || !attributes::are(Subject::Open(file), &entry.xattrs)
+    }
+
+    /// Owner and group in numbers of this machine.
+    fn owners(&self, meta: &Meta) -> (u32, u32) {
+        let Some(numbers) = &self.by_name else {
+            return (meta.uid, meta.gid);
+        };
+        let user = meta.user.as_ref().and_then(|name| numbers.user(name));
+        let group = meta.group.as_ref().and_then(|name| numbers.group(name));
+        (user.unwrap_or(meta.uid), group.unwrap_or(meta.gid))
+    }
+
     /// Sets owner and group unless they are right already; tells which of the two are right then.
     fn own(
         &self,
         stat: &Stat,
-        meta: &Meta,
+        owners: (u32, u32),
         refused: &mut Vec<String>,
         chown: impl FnOnce() -> Result<(), Errno>,
     ) -> (bool, bool) {
-        let there = (stat.st_uid == meta.uid, stat.st_gid == meta.gid);
+        let there = (stat.st_uid == owners.0, stat.st_gid == owners.1);
         if there == (true, true) {
             return there;
         }
@@ -145,12 +167,12 @@ fn note(refused: &mut Vec<String>, what: &str, result: Result<(), Errno>) {
     }
 }
 
-fn numbers(meta: &Meta) -> (Option<Uid>, Option<Gid>) {
+fn given((user, group): (u32, u32)) -> (Option<Uid>, Option<Gid>) {
     // All ones means "as it is" to the system; no file has that number.
     let given = |number: u32| (number != u32::MAX).then_some(number);
     (
-        given(meta.uid).map(Uid::from_raw),
-        given(meta.gid).map(Gid::from_raw),
+        given(user).map(Uid::from_raw),
+        given(group).map(Gid::from_raw),
     )
 }
 
@@ -222,88 +244,27 @@ pub(super) fn name_of(path: &[u8]) -> &[u8] {
     path.rsplit(|c| *c == b'/').next().unwrap_or_default()
 }
 
-/// Whether a name is one that only we give.
-pub(super) fn is_temporary(name: &[u8]) -> bool {
-    let digits = name
-        .strip_prefix(TEMPORARY.0)
-        .and_then(|rest| rest.strip_suffix(TEMPORARY.1));
-    digits.is_some_and(|digits| {
-        digits.len() == TEMPORARY_DIGITS
-            && digits
-                .iter()
-                .all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
-    })
-}
-
-/// Something under a temporary name; removed when dropped unplaced.
-#[derive(Debug)]
-pub(super) struct Temporary {
-    folder: Arc<OwnedFd>,
-    name: CString,
-    is_placed: bool,
-}
-
-impl Temporary {
-    /// Makes something under a free name; `make` must refuse a name that is there.
-    pub(super) fn make<T>(
-        folder: &Arc<OwnedFd>,
-        mut make: impl FnMut(BorrowedFd<'_>, &CStr) -> Result<T, Errno>,
-    ) -> Result<(Temporary, T), Errno> {
-        let mut result = Err(Errno::EXIST);
-        for _ in 0..TRIES {
-            // Seeded by the system once a thread, and different at every call.
-            let random = RandomState::new().hash_one(0u8);
-            let name = CString::new(format!(".hucha-{random:016x}.tmp")).unwrap_or_default();
-            result = make(folder.as_fd(), &name).map(|made| {
-                let folder = Arc::clone(folder);
-                (
-                    Temporary {
-                        folder,
-                        name,
-                        is_placed: false,
-                    },
-                    made,
-                )
-            });
-            if !matches!(result, Err(Errno::EXIST)) {
-                break;
-            }
-        }
-        result
-    }
-
-    pub(super) fn name(&self) -> &CStr {
-        &self.name
-    }
-
-    /// Gives it its name, in place of whatever is there but a folder that is not empty.
-    pub(super) fn place(mut self, name: &CStr) -> Result<(), Errno> {
-        let folder = &self.folder;
-        let rename = || fs::renameat(folder, &self.name, folder, name);
-        let mut result = rename();
-        if matches!(result, Err(Errno::ISDIR | Errno::EXIST | Errno::NOTEMPTY)) {
-            fs::unlinkat(folder, name, AtFlags::REMOVEDIR)?;
-            result = rename();
-        }
-        self.is_placed = result.is_ok();
-        result
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        if !self.is_placed {
-            // If it stays, the next restore into this folder removes it.
-            let _ = fs::unlinkat(&self.folder, &self.name, AtFlags::empty());
-        }
-    }
-}
-
 /// A regular file being written.
 pub(super) struct NewFile {
     pub(super) file: File,
-    pub(super) temporary: Temporary,
-    pub(super) shared: Arc<Shared>,
+    temporary: Temporary,
+    shared: Arc<Shared>,
+}
+
+impl NewFile {
+    /// Makes an empty file under a temporary name, 0600.
+    pub(super) fn make(folder: &Arc<OwnedFd>, shared: &Arc<Shared>) -> Result<NewFile, Errno> {
+        let mode = Mode::RUSR | Mode::WUSR;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let flags = flags | OFlags::NOFOLLOW;
+        let (temporary, file) =
+            Temporary::make(folder, |folder, name| fs::openat(folder, name, flags, mode))?;
+        Ok(NewFile {
+            file: File::from(file),
+            temporary,
+            shared: Arc::clone(shared),
+        })
+    }
 }
 
 impl TargetFile for NewFile {
@@ -311,18 +272,45 @@ impl TargetFile for NewFile {
         self.file.write_all_at(bytes, offset)
     }
 
+    fn clear(&self, offset: u64, len: u64) -> io::Result<()> {
+        let len = len.min(self.file.metadata()?.len().saturating_sub(offset));
+        if len == 0 || punch(&self.file, offset, len) {
+            return Ok(());
+        }
+        let zeros = [0; 64 << 10];
+        let (mut at, end) = (offset, offset + len);
+        while at < end {
+            let part = (end - at).min(zeros.len() as u64);
+            self.write_at(at, zeros.get(..part as usize).unwrap_or_default())?;
+            at += part;
+        }
+        Ok(())
+    }
+
     fn finish(self: Box<Self>, entry: &Entry) -> Result<Kept, TargetError> {
         let name = c_name(&entry.path)?;
         self.file
             .set_len(entry.meta.size)
-            .map_err(failed(entry, "giving it its length"))?;
+            .map_err(failed(&entry.path, "giving it its length"))?;
         let kept = self.shared.apply(self.file.as_fd(), entry);
-        let kept = kept.map_err(|e| failed(entry, "setting its metadata")(e.into()))?;
+        let kept = kept.map_err(|e| failed(&entry.path, "setting its metadata")(e.into()))?;
         let placed = self.temporary.place(&name);
-        placed.map_err(|e| failed(entry, "giving it its name")(e.into()))?;
+        placed.map_err(|e| failed(&entry.path, "giving it its name")(e.into()))?;
         self.shared.placed(&entry.path);
         Ok(kept)
     }
+}
+
+/// Makes a range a hole; `false` where that cannot be done.
+#[cfg(target_os = "linux")]
+fn punch(file: &File, offset: u64, len: u64) -> bool {
+    let flags = fs::FallocateFlags::PUNCH_HOLE | fs::FallocateFlags::KEEP_SIZE;
+    fs::fallocate(file, flags, offset, len).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn punch(_: &File, _: u64, _: u64) -> bool {
+    false
 }
 
 /// The last component of an entry's path for the system.
@@ -333,9 +321,9 @@ pub(super) fn c_name(path: &[u8]) -> Result<CString, TargetError> {
     })
 }
 
-/// An error about an entry.
-pub(super) fn failed(entry: &Entry, doing: &'static str) -> impl FnOnce(io::Error) -> TargetError {
-    let path = String::from_utf8_lossy(&entry.path).into_owned();
+/// An error about a path.
+pub(super) fn failed(path: &[u8], doing: &'static str) -> impl FnOnce(io::Error) -> TargetError {
+    let path = String::from_utf8_lossy(path).into_owned();
     move |error| TargetError {
         what: format!("{path}: {doing} failed"),
         source: Some(error),

@@ -1,24 +1,29 @@
 //! A folder that entries are restored into. Every path is walked from a descriptor of that folder,
 //! component by component and through no link, so nothing outside is ever touched; whatever is
 //! swapped while we work. What stands in the way is replaced, but never a folder that holds
-//! something. Nothing that the snapshot does not hold is removed, except our own leftovers.
+//! something. Nothing is removed that was not named, but for what a restore that is gone left.
 
 use std::ffi::CStr;
-use std::fs::{DirBuilder, File};
-use std::io::{self, Read};
+use std::fs::DirBuilder;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use hucha_store::clock::Timestamp;
 use hucha_store::entry::{Entry, Kind, is_sound_path, is_within, parent_of};
-use hucha_store::target::{Kept, Target, TargetError, TargetFile};
-use rustix::fs::{self, AtFlags, CWD, Dir, FileType, Mode, OFlags};
+use hucha_store::target::{
+    Existing, Found, FoundKind, Kept, Listed, Target, TargetError, TargetFile,
+};
+use rustix::fs::{self, AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::put::{NewFile, Shared, Temporary, c_name, failed, is_folder, is_temporary, open_up};
-use super::{Ownership, TargetOptions};
+use super::old::OldFile;
+use super::owners::Numbers;
+use super::put::{NewFile, Shared, c_name, failed, is_folder, name_of, open_up};
+use super::temporary::{Temporary, is_leftover, is_temporary};
+use super::{Owners, Ownership, TargetOptions};
 
 /// Folders kept open: enough for the places that a few threads work at.
 const OPEN_FOLDERS: usize = 64;
@@ -44,18 +49,29 @@ impl FolderTarget {
     /// # Errors
     /// When it is no folder and cannot become one.
     pub fn new(root: &Path, options: TargetOptions) -> Result<FolderTarget, TargetError> {
-        let error = |source| TargetError {
-            what: format!("target folder {root:?} cannot be used"),
-            source: Some(source),
-        };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(root)
-            .map_err(error)?;
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(root);
+        made.map_err(|source| unusable(root, source))?;
+        FolderTarget::open(root, options).map_err(|errno| unusable(root, errno.into()))
+    }
+
+    /// Opens `root` if it is there; makes nothing.
+    ///
+    /// # Errors
+    /// When it is no folder, or cannot be opened.
+    pub fn existing(
+        root: &Path,
+        options: TargetOptions,
+    ) -> Result<Option<FolderTarget>, TargetError> {
+        match FolderTarget::open(root, options) {
+            Ok(target) => Ok(Some(target)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(unusable(root, errno.into())),
+        }
+    }
+
+    fn open(root: &Path, options: TargetOptions) -> Result<FolderTarget, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = fs::openat(CWD, root, flags, Mode::empty());
-        let root = opened.map_err(|errno| error(errno.into()))?;
+        let root = fs::openat(CWD, root, flags, Mode::empty())?;
         let ownership = match options.ownership {
             Ownership::Auto => rustix::process::geteuid().is_root(),
             Ownership::Restore => true,
@@ -63,6 +79,7 @@ impl FolderTarget {
         };
         let shared = Arc::new(Shared {
             ownership,
+            by_name: (options.owners == Owners::ByName).then(Numbers::default),
             owners_skipped: AtomicBool::new(false),
             sockets_skipped: AtomicU64::new(0),
             lookalikes: Mutex::default(),
@@ -143,28 +160,46 @@ impl FolderTarget {
         open.retain(|(at, _)| !is_within(at, path));
     }
 
-    /// The folder that holds the entry; refuses unsound paths and the root, which has none.
-    fn parent(&self, entry: &Entry, absent: Absent) -> Result<Arc<OwnedFd>, TargetError> {
-        let sound = is_sound_path(&entry.path);
-        let Some(parent) = parent_of(&entry.path).filter(|_| sound) else {
-            let what = format!("unsound path {:?}", String::from_utf8_lossy(&entry.path));
+    /// The folder that holds a path; refuses unsound paths and the root, which has none.
+    fn parent(&self, path: &[u8], absent: Absent) -> Result<Arc<OwnedFd>, TargetError> {
+        let sound = is_sound_path(path);
+        let Some(parent) = parent_of(path).filter(|_| sound) else {
+            let what = format!("unsound path {:?}", String::from_utf8_lossy(path));
             return Err(TargetError { what, source: None });
         };
         let folder = self.folder(parent, absent);
-        folder.map_err(|error| failed(entry, "opening the folder above it")(error.into()))
+        folder.map_err(|error| failed(path, "opening the folder above it")(error.into()))
+    }
+
+    /// What stands at a path; `None` when nothing does.
+    fn stat(&self, path: &[u8]) -> Result<Option<Stat>, TargetError> {
+        // Refuses what is unsound.
+        if !is_sound_path(path) {
+            self.parent(path, Absent::Fails)?;
+        }
+        let stat = |folder: Arc<OwnedFd>| match path {
+            b"" => fs::fstat(&folder),
+            _ => fs::statat(&folder, name_of(path), AtFlags::SYMLINK_NOFOLLOW),
+        };
+        let folder = self.folder(parent_of(path).unwrap_or_default(), Absent::Fails);
+        match folder.and_then(stat) {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if is_absent(error) => Ok(None),
+            Err(error) => Err(failed(path, "looking at it")(error.into())),
+        }
     }
 
     fn make_folder(&self, entry: &Entry) -> Result<(), TargetError> {
         if entry.path.is_empty() {
             return Ok(());
         }
-        let parent = self.parent(entry, Absent::IsMade)?;
+        let parent = self.parent(&entry.path, Absent::IsMade)?;
         let name = c_name(&entry.path)?;
         let made = match fs::mkdirat(&parent, &name, Mode::RWXU) {
             Err(Errno::EXIST) => self.take_over(entry, &parent, &name),
             other => other,
         };
-        made.map_err(|error| failed(entry, "making the folder")(error.into()))
+        made.map_err(|error| failed(&entry.path, "making the folder")(error.into()))
     }
 
     /// Makes what is already there the entry's folder.
@@ -183,7 +218,7 @@ impl FolderTarget {
 
     /// Makes a link, pipe or device under a temporary name, completes it, puts it in place.
     fn make_special(&self, entry: &Entry) -> Result<Kept, TargetError> {
-        let parent = self.parent(entry, Absent::IsMade)?;
+        let parent = self.parent(&entry.path, Absent::IsMade)?;
         let name = c_name(&entry.path)?;
         let made = Temporary::make(&parent, |folder, name| make_node(folder, name, &entry.kind));
         let temporary = match made {
@@ -194,32 +229,22 @@ impl FolderTarget {
                     refused: vec![message],
                 });
             }
-            Err(error) => return Err(failed(entry, "making it")(error.into())),
+            Err(error) => return Err(failed(&entry.path, "making it")(error.into())),
         };
         let kept = self
             .shared
             .apply_by_name(parent.as_fd(), temporary.name(), entry);
-        let kept = kept.map_err(|e| failed(entry, "setting its metadata")(e.into()))?;
+        let kept = kept.map_err(|e| failed(&entry.path, "setting its metadata")(e.into()))?;
         self.place(entry, temporary, &name)?;
         Ok(kept)
     }
 
     fn place(&self, entry: &Entry, new: Temporary, name: &CStr) -> Result<(), TargetError> {
         let placed = new.place(name);
-        placed.map_err(|error| failed(entry, "putting it in place")(error.into()))?;
+        placed.map_err(|error| failed(&entry.path, "putting it in place")(error.into()))?;
         self.forget(&entry.path);
         self.shared.placed(&entry.path);
         Ok(())
-    }
-
-    fn open_existing(&self, entry: &Entry) -> Option<File> {
-        let parent = self.parent(entry, Absent::Fails).ok()?;
-        let name = c_name(&entry.path).ok()?;
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = fs::openat(&parent, &name, flags, Mode::empty()).ok()?;
-        let stat = fs::fstat(&file).ok()?;
-        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-        (is_file && (stat.st_nlink == 1 || entry.group.is_some())).then(|| File::from(file))
     }
 
     /// Removes what a killed restore left in a folder.
@@ -227,7 +252,7 @@ impl FolderTarget {
         for found in Dir::read_from(folder)? {
             let found = found?;
             let name = found.file_name();
-            if !is_temporary(name.to_bytes()) {
+            if !is_leftover(name.to_bytes()) {
                 continue;
             }
             let mut full = path.to_vec();
@@ -270,6 +295,38 @@ fn make_node(folder: std::os::fd::BorrowedFd<'_>, name: &CStr, kind: &Kind) -> R
 }
 
 impl Target for FolderTarget {
+    fn look(&self, path: &[u8]) -> Result<Option<Found>, TargetError> {
+        Ok(self.stat(path)?.as_ref().map(found))
+    }
+
+    fn list(&self, path: &[u8]) -> Result<Vec<Listed>, TargetError> {
+        if !is_sound_path(path) {
+            self.parent(path, Absent::Fails)?;
+        }
+        match self.folder(path, Absent::Fails).and_then(|f| list(&f)) {
+            Ok(listed) => Ok(listed),
+            Err(error) if is_absent(error) => Ok(Vec::new()),
+            Err(error) => Err(failed(path, "reading the folder")(error.into())),
+        }
+    }
+
+    fn remove(&self, path: &[u8]) -> Result<(), TargetError> {
+        let name = c_name(path)?;
+        let Some(stat) = self.stat(path)? else {
+            return Ok(());
+        };
+        let parent = self.parent(path, Absent::Fails)?;
+        let flags = match is_folder(&stat) {
+            true => AtFlags::REMOVEDIR,
+            false => AtFlags::empty(),
+        };
+        self.forget(path);
+        match fs::unlinkat(&parent, &name, flags) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(failed(path, "removing it")(error.into())),
+        }
+    }
+
     fn make(&self, entry: &Entry) -> Result<Kept, TargetError> {
         match entry.kind {
             Kind::Folder => self.make_folder(entry).map(|()| Kept::default()),
@@ -283,7 +340,7 @@ impl Target for FolderTarget {
 
     fn finish_folder(&self, entry: &Entry) -> Result<Kept, TargetError> {
         if !is_sound_path(&entry.path) {
-            self.parent(entry, Absent::Fails)?;
+            self.parent(&entry.path, Absent::Fails)?;
         }
         let folder = self.folder(&entry.path, Absent::Fails);
         let done = folder.and_then(|folder| {
@@ -297,17 +354,17 @@ impl Target for FolderTarget {
         });
         self.forget(&entry.path);
         self.shared.placed(&entry.path);
-        done.map_err(|error| failed(entry, "setting the folder's metadata")(error.into()))
+        done.map_err(|error| failed(&entry.path, "setting the folder's metadata")(error.into()))
     }
 
     fn link(&self, entry: &Entry, first: &[u8]) -> Result<(), TargetError> {
-        let parent = self.parent(entry, Absent::IsMade)?;
+        let parent = self.parent(&entry.path, Absent::IsMade)?;
         let name = c_name(&entry.path)?;
         let first = Entry {
             path: first.to_vec(),
             ..entry.clone()
         };
-        let from = self.parent(&first, Absent::Fails)?;
+        let from = self.parent(&first.path, Absent::Fails)?;
         let from_name = c_name(&first.path)?;
         let stat = |folder: &OwnedFd, name| fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW);
         if let (Ok(a), Ok(b)) = (stat(&from, &from_name), stat(&parent, &name))
@@ -320,40 +377,73 @@ impl Target for FolderTarget {
         let made = Temporary::make(&parent, |folder, name| {
             fs::linkat(&from, &from_name, folder, name, AtFlags::empty())
         });
-        let (temporary, ()) = made.map_err(|error| failed(entry, "linking")(error.into()))?;
+        let (temporary, ()) = made.map_err(|error| failed(&entry.path, "linking")(error.into()))?;
         self.place(entry, temporary, &name)
     }
 
-    fn existing(&self, entry: &Entry) -> Option<Box<dyn Read>> {
-        let file = self.open_existing(entry)?;
-        let len = file.metadata().ok()?.len();
-        (len == entry.meta.size).then(|| Box::new(file) as Box<dyn Read>)
-    }
-
-    fn settle(&self, entry: &Entry) -> Result<Kept, TargetError> {
-        let file = self.open_existing(entry).ok_or_else(|| {
-            let gone = io::Error::from(io::ErrorKind::NotFound);
-            failed(entry, "opening the file that was there")(gone)
-        })?;
-        let kept = self.shared.apply(file.as_fd(), entry);
-        self.shared.placed(&entry.path);
-        kept.map_err(|error| failed(entry, "setting its metadata")(error.into()))
+    fn existing(&self, entry: &Entry) -> Option<Box<dyn Existing>> {
+        let parent = self.parent(&entry.path, Absent::Fails).ok()?;
+        let name = c_name(&entry.path).ok()?;
+        let old = OldFile::open(parent, &name, &self.shared)?;
+        Some(Box::new(old))
     }
 
     fn create(&self, entry: &Entry) -> Result<Box<dyn TargetFile>, TargetError> {
-        let parent = self.parent(entry, Absent::IsMade)?;
-        let mode = Mode::RUSR | Mode::WUSR;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let flags = flags | OFlags::NOFOLLOW;
-        let made = Temporary::make(&parent, |folder, name| {
-            fs::openat(folder, name, flags, mode)
-        });
-        let (temporary, file) = made.map_err(|e| failed(entry, "making the file")(e.into()))?;
-        let shared = Arc::clone(&self.shared);
-        Ok(Box::new(NewFile {
-            file: File::from(file),
-            temporary,
-            shared,
-        }))
+        let parent = self.parent(&entry.path, Absent::IsMade)?;
+        let made = NewFile::make(&parent, &self.shared);
+        let made = made.map_err(|e| failed(&entry.path, "making the file")(e.into()))?;
+        Ok(Box::new(made))
     }
+}
+
+fn unusable(root: &Path, source: std::io::Error) -> TargetError {
+    TargetError {
+        what: format!("target folder {root:?} cannot be used"),
+        source: Some(source),
+    }
+}
+
+/// Whether an error says that nothing stands at a path, or a link, file or nothing above it.
+fn is_absent(error: Errno) -> bool {
+    matches!(error, Errno::NOENT | Errno::NOTDIR | Errno::LOOP)
+}
+
+fn found(stat: &Stat) -> Found {
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => FoundKind::File,
+        FileType::Directory => FoundKind::Folder,
+        _ => FoundKind::Other,
+    };
+    let size = match kind {
+        FoundKind::File => u64::try_from(stat.st_size).unwrap_or(0),
+        _ => 0,
+    };
+    let mtime = Timestamp {
+        seconds: stat.st_mtime,
+        nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+    };
+    Found { kind, size, mtime }
+}
+
+/// What a folder holds, sorted, but for names that a restore gave for now.
+fn list(folder: &OwnedFd) -> Result<Vec<Listed>, Errno> {
+    let mut all = Vec::new();
+    for entry in Dir::read_from(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." || is_temporary(name.to_bytes()) {
+            continue;
+        }
+        let is_folder = match entry.file_type() {
+            FileType::Directory => true,
+            // Some file systems do not tell.
+            FileType::Unknown => fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
+                .is_ok_and(|stat| is_folder(&stat)),
+            _ => false,
+        };
+        let name = name.to_bytes().to_vec();
+        all.push(Listed { name, is_folder });
+    }
+    all.sort_unstable();
+    Ok(all)
 }

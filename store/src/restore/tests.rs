@@ -1,12 +1,17 @@
-//! Restores that meet damage, stale files and several names.
+//! Restores that meet damage, stale files and several names; a target in memory.
+
+mod over;
+mod removal;
 
 use std::collections::BTreeMap;
-use std::io::{self, Cursor, Read};
+use std::io;
 use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::backend::Memory;
+use crate::clock::Timestamp;
 use crate::crypto::Encryption;
+use crate::entry::{Content, Entry, Extent, is_within, parent_of};
 use crate::format::entry::{Attributes, encode_entry};
 use crate::format::objects::{SessionKind, TreeRoot};
 use crate::format::page::{PageKind, encode_page};
@@ -15,23 +20,90 @@ use crate::monitor::Silent;
 use crate::pack::pack_key;
 use crate::record::World;
 use crate::session::Session;
-use crate::target::TargetFile;
+use crate::source::Problem;
+use crate::target::{Existing, Found, FoundKind, Listed, TargetFile};
 use crate::testing::{MapSource, new_repository, noise, open, single_chunks, take};
 use crate::writer::Writer;
 
 type Files = Arc<Mutex<BTreeMap<Vec<u8>, Vec<u8>>>>;
 
-/// A target in memory.
+/// A target in memory: files with their bytes, folders under names that end with `/`.
 #[derive(Default)]
 struct MapTarget {
     files: Files,
+    /// Times of files; others have none.
+    times: Mutex<BTreeMap<Vec<u8>, Timestamp>>,
     finished: Mutex<Vec<Vec<u8>>>,
     links: Mutex<u32>,
     /// A file that cannot be created.
     refused: Option<Vec<u8>>,
+    /// Files share their room.
+    shares: bool,
+    /// Files are written by somebody else while they are restored.
+    unsteady: bool,
+    log: Log,
 }
 
-struct MapFile(Files, Mutex<Vec<u8>>);
+/// Writes and clears of all files: offset and length.
+type Log = Arc<Mutex<Vec<(u64, u64)>>>;
+
+impl MapTarget {
+    fn holding(files: &BTreeMap<Vec<u8>, Vec<u8>>) -> MapTarget {
+        MapTarget {
+            files: Arc::new(Mutex::new(files.clone())),
+            ..MapTarget::default()
+        }
+    }
+
+    fn names(&self) -> Vec<String> {
+        let files = self.files.lock().unwrap();
+        files
+            .keys()
+            .map(|k| String::from_utf8(k.clone()).unwrap())
+            .collect()
+    }
+}
+
+struct MapExisting {
+    bytes: Vec<u8>,
+    files: Files,
+    shares: bool,
+    unsteady: bool,
+    log: Log,
+}
+
+impl Existing for MapExisting {
+    fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        let offset = offset as usize;
+        let part = self.bytes.get(offset..offset + into.len());
+        into.copy_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn is_hole(&self, _: u64, _: u64) -> bool {
+        false
+    }
+
+    fn is_unchanged(&self) -> bool {
+        !self.unsteady
+    }
+
+    fn share(&self) -> Option<Box<dyn TargetFile>> {
+        let bytes = Mutex::new(self.bytes.clone());
+        let file = MapFile(Arc::clone(&self.files), bytes, Arc::clone(&self.log));
+        self.shares.then(|| Box::new(file) as Box<dyn TargetFile>)
+    }
+
+    fn settle(&self, _: &Entry) -> Result<Option<Kept>, TargetError> {
+        Ok(Some(Kept::default()))
+    }
+}
+
+struct MapFile(Files, Mutex<Vec<u8>>, Log);
 
 fn refuse() -> TargetError {
     TargetError {
@@ -41,6 +113,43 @@ fn refuse() -> TargetError {
 }
 
 impl Target for MapTarget {
+    fn look(&self, path: &[u8]) -> Result<Option<Found>, TargetError> {
+        let files = self.files.lock().unwrap();
+        let mtime = self.times.lock().unwrap().get(path).copied();
+        Ok(files.get(path).map(|bytes| Found {
+            kind: FoundKind::File,
+            size: bytes.len() as u64,
+            mtime: mtime.unwrap_or_default(),
+        }))
+    }
+
+    fn list(&self, path: &[u8]) -> Result<Vec<Listed>, TargetError> {
+        let files = self.files.lock().unwrap();
+        let mut listed = std::collections::BTreeMap::new();
+        for name in files.keys().filter(|n| is_within(n, path) && *n != path) {
+            let below = match path.len() {
+                0 => &name[..],
+                len => &name[len + 1..],
+            };
+            let first = below.split(|c| *c == b'/').next().unwrap();
+            let is_folder = first.len() < below.len();
+            *listed.entry(first.to_vec()).or_insert(is_folder) |= is_folder;
+        }
+        let listed = listed.into_iter();
+        Ok(listed
+            .map(|(name, is_folder)| Listed { name, is_folder })
+            .collect())
+    }
+
+    fn remove(&self, path: &[u8]) -> Result<(), TargetError> {
+        let mut files = self.files.lock().unwrap();
+        let below = |n: &Vec<u8>| is_within(n, path) && n != path;
+        match files.keys().any(below) {
+            true => Err(refuse()),
+            false => Ok(drop(files.remove(path))),
+        }
+    }
+
     fn make(&self, _: &Entry) -> Result<Kept, TargetError> {
         Ok(Kept::default())
     }
@@ -58,13 +167,15 @@ impl Target for MapTarget {
         Ok(())
     }
 
-    fn existing(&self, entry: &Entry) -> Option<Box<dyn Read>> {
+    fn existing(&self, entry: &Entry) -> Option<Box<dyn Existing>> {
         let bytes = self.files.lock().unwrap().get(&entry.path)?.clone();
-        Some(Box::new(Cursor::new(bytes)))
-    }
-
-    fn settle(&self, _: &Entry) -> Result<Kept, TargetError> {
-        Ok(Kept::default())
+        Some(Box::new(MapExisting {
+            bytes,
+            files: Arc::clone(&self.files),
+            shares: self.shares,
+            unsteady: self.unsteady,
+            log: Arc::clone(&self.log),
+        }))
     }
 
     fn create(&self, entry: &Entry) -> Result<Box<dyn TargetFile>, TargetError> {
@@ -72,17 +183,27 @@ impl Target for MapTarget {
             return Err(refuse());
         }
         let empty = Mutex::default();
-        Ok(Box::new(MapFile(Arc::clone(&self.files), empty)))
+        let log = Arc::clone(&self.log);
+        Ok(Box::new(MapFile(Arc::clone(&self.files), empty, log)))
     }
 }
 
 impl TargetFile for MapFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.2.lock().unwrap().push((offset, bytes.len() as u64));
         let mut file = self.1.lock().unwrap();
         let (start, end) = (offset as usize, offset as usize + bytes.len());
         let len = file.len().max(end);
         file.resize(len, 0);
         file[start..end].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn clear(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.2.lock().unwrap().push((offset, len));
+        let mut file = self.1.lock().unwrap();
+        let end = file.len().min((offset + len) as usize);
+        file[(offset as usize).min(end)..end].fill(0);
         Ok(())
     }
 
@@ -96,12 +217,19 @@ impl TargetFile for MapFile {
 
 fn run(repository: &Repository, manifest: &Manifest, target: &MapTarget) -> RestoreReport {
     let options = RestoreOptions {
-        path: Vec::new(),
-        select: &|_, _| Select::Take,
-        dry_run: false,
         verify: true,
+        ..RestoreOptions::default()
     };
-    restore(repository, manifest, target, &options, &Silent::default()).unwrap()
+    with(repository, manifest, target, &options)
+}
+
+fn with(
+    repository: &Repository,
+    manifest: &Manifest,
+    target: &MapTarget,
+    options: &RestoreOptions<'_>,
+) -> RestoreReport {
+    restore(repository, manifest, target, options, &Silent::default()).unwrap()
 }
 
 fn file(path: &str, content: Content, size: u64, group: Option<&str>) -> Entry {
@@ -160,6 +288,16 @@ fn lose(memory: &Memory, repository: &Repository, id: &ChunkId) {
     }
 }
 
+/// A source of small files.
+fn files(names: &[&str]) -> MapSource {
+    let mut source = MapSource::default();
+    for name in names {
+        let bytes = noise(600, name);
+        source.files.insert(name.as_bytes().to_vec(), bytes);
+    }
+    source
+}
+
 #[test]
 fn a_lost_leaf_ends_no_restore() {
     single_chunks(true);
@@ -212,12 +350,7 @@ fn a_lost_leaf_ends_no_restore() {
     let id = manifest.root.unwrap().page;
     lose(&memory, &repository, &id);
     let repository = open(&memory, Encryption::None, 0);
-    let options = RestoreOptions {
-        path: Vec::new(),
-        select: &|_, _| Select::Take,
-        dry_run: false,
-        verify: false,
-    };
+    let options = RestoreOptions::default();
     let target = MapTarget::default();
     assert!(
         restore(

@@ -1,80 +1,32 @@
-//! Comparing files of the target with the snapshot.
+//! Reading every restored file again, by the same comparison that decides what is written.
 
 use std::collections::HashSet;
-use std::io::Read;
 
+use super::walk::{Spared, plan};
+use super::window::{Purpose, Window};
 use super::{MAX_TROUBLE, RestoreError, RestoreOptions, RestoreReport, Scope, Select};
-use crate::entry::{Content, Entry, Extent, Kind, is_within};
-use crate::error::AccessError;
+use crate::entry::{Kind, is_within};
+use crate::monitor::Monitor;
 use crate::reader::says_damage;
 use crate::source::Problem;
 use crate::target::Target;
 use crate::tree::Tree;
 
-/// Whether the target has the file with exactly these bytes.
-pub(super) fn holds_already(
-    tree: &Tree<'_, '_>,
-    target: &dyn Target,
-    entry: &Entry,
-) -> Result<bool, AccessError> {
-    let Some(mut existing) = target.existing(entry) else {
-        return Ok(false);
-    };
-    if let Content::Inline(bytes) = &entry.content {
-        let same = |part: &[u8]| part == bytes.as_slice();
-        let size = bytes.len() as u64 == entry.meta.size;
-        return Ok(size && reads(&mut *existing, same, bytes.len()));
-    }
-    let keys = tree.reader().repository().keys();
-    let mut total = 0u64;
-    for extent in tree.extents(&entry.content)? {
-        let extent = extent?;
-        total = total.saturating_add(extent.len());
-        let same = match extent {
-            Extent::Chunk { id, len } => reads(
-                &mut *existing,
-                |part| keys.chunk_id(part) == id,
-                len as usize,
-            ),
-            Extent::Hole(len) => reads_zeros(&mut *existing, len),
-        };
-        if !same {
-            return Ok(false);
-        }
-    }
-    Ok(total == entry.meta.size && existing.read(&mut [0]).is_ok_and(|n| n == 0))
-}
-
-fn reads(from: &mut dyn Read, is: impl Fn(&[u8]) -> bool, len: usize) -> bool {
-    let mut part = vec![0; len];
-    from.read_exact(&mut part).is_ok() && is(&part)
-}
-
-fn reads_zeros(from: &mut dyn Read, mut len: u64) -> bool {
-    let mut part = vec![0; 64 << 10];
-    while len > 0 {
-        let n = len.min(part.len() as u64) as usize;
-        let Some(part) = part.get_mut(..n) else {
-            return false;
-        };
-        if from.read_exact(part).is_err() || part.iter().any(|b| *b != 0) {
-            return false;
-        }
-        len -= n as u64;
-    }
-    true
-}
-
-/// Reads every restored file again. Pages that cannot be read were reported by the restore.
-pub(super) fn verify(
+/// Reads every restored file again, but those that were spared. Files and pages that cannot be
+/// read were reported by the restore.
+pub(super) fn run(
     tree: &Tree<'_, '_>,
     target: &dyn Target,
     options: &RestoreOptions<'_>,
+    monitor: &dyn Monitor,
+    spared: &Spared,
     report: &mut RestoreReport,
 ) -> Result<(), RestoreError> {
     let scope = Scope::of(tree, &options.path)?;
     let told = report.damaged.iter().chain(&report.problems);
     let told: HashSet<Vec<u8>> = told.map(|p| p.path.clone()).collect();
+    let mut window = Window::new(tree.reader(), target, options, Purpose::Verify, monitor);
+    let mut found = RestoreReport::default();
     let mut walk = tree.walk(&scope.from)?;
     let mut trouble = 0;
     while trouble < MAX_TROUBLE {
@@ -102,18 +54,28 @@ pub(super) fn verify(
             continue;
         }
         entry.path = scope.shorten(&entry.path);
-        let message = match holds_already(tree, target, &entry) {
-            Ok(true) => {
-                report.verified += 1;
-                continue;
+        if spared.contains(&entry.path) {
+            continue;
+        }
+        window.begin(entry.clone());
+        let planned = plan(tree, &mut window, &entry, &mut |window| {
+            if window.is_full() {
+                window.run(&mut found);
             }
-            Ok(false) => "the restored file differs from the snapshot".to_owned(),
-            Err(e) => format!("the restored file cannot be compared: {e}"),
-        };
-        if !told.contains(&entry.path) {
-            let path = entry.path;
-            report.problems.push(Problem { path, message });
+        });
+        match planned {
+            Ok(()) => window.end(),
+            Err(e) => window.give_up(&e),
+        }
+        if window.is_full() {
+            window.run(&mut found);
         }
     }
+    window.run(&mut found);
+    report.verified += found.verified;
+    let new = |p: &Problem| !told.contains(&p.path);
+    report
+        .differing
+        .extend(found.differing.into_iter().filter(new));
     Ok(())
 }

@@ -1,10 +1,13 @@
-//! A window of chunks: looked up, sorted by place, fetched in long ranges, written out of order.
+//! A window of parts of files: compared with what stands in the target; what differs is looked up,
+//! sorted by place, fetched in long ranges and written out of order. Reads each record once a
+//! window, on several threads.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{RestoreReport, add_refused, target_problem};
-use crate::entry::{Content, Entry};
+use super::file::{FileJob, reads_zeros};
+use super::{RestoreOptions, RestoreReport, add_refused, target_problem};
+use crate::entry::Entry;
 use crate::error::AccessError;
 use crate::id::{ChunkId, PackId};
 use crate::index::Place;
@@ -13,41 +16,39 @@ use crate::pack::is_record_length;
 use crate::reader::{Budget, Reader, says_damage};
 use crate::record::{OpenRecord, World};
 use crate::source::Problem;
-use crate::target::{Kept, Target, TargetError, TargetFile};
+use crate::target::{Existing, Kept, Target, TargetError};
 
-/// Chunks of one window.
-const MAX_CHUNKS: usize = 16_384;
+/// Parts of one window.
+const MAX_PARTS: usize = 16_384;
 /// Plain bytes of one window: packs are read once for each.
 const MAX_BYTES: u64 = 512 << 20;
-/// Files of several chunks that may be open at once.
+/// Files of several parts that may be open at once, each with what stands in its place.
 const MAX_OPEN: usize = 128;
+/// Parts of one file that one thread compares in a row.
+const MAX_PIECE: usize = 128;
 /// Neighbouring records are fetched in one go up to this many bytes, gaps included.
 const MAX_FETCH: u64 = 4 << 20;
 /// Gaps between records that are read and thrown away rather than fetched around.
 const MAX_GAP: u64 = 64 << 10;
 
-/// A file that is being written.
-struct FileJob {
-    entry: Entry,
-    file: RwLock<State>,
-    /// Chunks that are planned and not written, plus one until the last is planned.
-    remaining: AtomicU64,
-    failed: AtomicBool,
+/// What is done with files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// What differs is written.
+    Write,
+    /// It is told what would be written.
+    Rehearse,
+    /// What differs is told.
+    Verify,
 }
 
-/// How far a file is.
-enum State {
-    NotYet,
-    Open(Box<dyn TargetFile>),
-    Gone,
-}
-
-/// A chunk that goes to a place in a file.
-struct ChunkJob {
+/// A part of a file.
+struct Part {
     file: Arc<FileJob>,
-    id: ChunkId,
-    len: u32,
     offset: u64,
+    len: u64,
+    /// Its chunk; `None` for a hole.
+    chunk: Option<ChunkId>,
 }
 
 /// Chunks of one record, by slot.
@@ -55,31 +56,25 @@ struct RecordJob {
     pack: PackId,
     offset: u32,
     stored: u32,
-    chunks: Vec<(u8, ChunkJob)>,
+    chunks: Vec<(u8, ChunkId, Part)>,
 }
 
-/// What is planned and not yet written.
+/// What is planned and not yet dealt with.
 pub(super) struct Window<'a, 'r> {
-    reader: &'a Reader<'r>,
-    target: &'a dyn Target,
-    monitor: &'a dyn Monitor,
-    chunks: Vec<ChunkJob>,
+    worker: Worker<'a, 'r>,
+    parts: Vec<Part>,
     bytes: u64,
     files: usize,
     open: Option<Arc<FileJob>>,
-    /// Files without chunks: they wait for a thread too.
-    small: Vec<Arc<FileJob>>,
-    /// What happened that is not in a report yet.
-    results: Mutex<Results>,
+    /// Files all of whose parts are planned.
+    ended: Vec<Arc<FileJob>>,
 }
 
-/// What threads add to.
+/// What threads add to; it is not in a report yet.
 #[derive(Default)]
 struct Results {
-    written: u64,
+    report: RestoreReport,
     refused: Vec<(Vec<u8>, Kept)>,
-    problems: Vec<Problem>,
-    damaged: Vec<Problem>,
     /// Files with several names that are in place: group and name.
     linkable: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -88,162 +83,138 @@ impl<'a, 'r> Window<'a, 'r> {
     pub fn new(
         reader: &'a Reader<'r>,
         target: &'a dyn Target,
+        options: &RestoreOptions<'_>,
+        purpose: Purpose,
         monitor: &'a dyn Monitor,
     ) -> Window<'a, 'r> {
         Window {
-            reader,
-            target,
-            monitor,
-            chunks: Vec::new(),
+            worker: Worker {
+                reader,
+                target,
+                monitor,
+                purpose,
+                sparse: options.sparse,
+                results: Mutex::default(),
+            },
+            parts: Vec::new(),
             bytes: 0,
             files: 0,
             open: None,
-            small: Vec::new(),
-            results: Mutex::default(),
+            ended: Vec::new(),
         }
     }
 
-    /// Begins a file; its chunks follow.
+    /// Begins a file; its parts follow.
     pub fn begin(&mut self, entry: Entry) {
-        self.open = Some(Arc::new(FileJob {
-            entry,
-            file: RwLock::new(State::NotYet),
-            remaining: AtomicU64::new(1),
-            failed: AtomicBool::new(false),
-        }));
+        self.open = Some(Arc::new(FileJob::new(entry)));
     }
 
-    /// Plans a chunk of the file that was begun last.
-    pub fn chunk(&mut self, id: ChunkId, len: u32, offset: u64) {
+    /// Plans a part of the file that was begun last: a chunk, or a hole.
+    pub fn part(&mut self, chunk: Option<ChunkId>, offset: u64, len: u64) {
         let Some(file) = &self.open else { return };
         file.remaining.fetch_add(1, Ordering::Relaxed);
-        self.bytes += u64::from(len);
-        self.chunks.push(ChunkJob {
+        if chunk.is_some() {
+            self.bytes += len;
+        }
+        self.parts.push(Part {
             file: Arc::clone(file),
-            id,
-            len,
             offset,
+            len,
+            chunk,
         });
     }
 
-    /// All chunks of the file are planned.
+    /// All parts of the file are planned.
     pub fn end(&mut self) {
         let Some(file) = self.open.take() else { return };
         if file.remaining.load(Ordering::Relaxed) > 2 {
             self.files += 1;
         }
-        self.small.push(file);
+        self.ended.push(file);
     }
 
     /// Whether it should run now.
     pub fn is_full(&self) -> bool {
-        self.chunks.len() >= MAX_CHUNKS
-            || self.small.len() >= MAX_CHUNKS
+        self.parts.len() >= MAX_PARTS
+            || self.ended.len() >= MAX_PARTS
             || self.bytes >= MAX_BYTES
             || self.files >= MAX_OPEN
     }
 
     /// Gives up the file that was begun last: what was written of it is not put in place.
     pub fn give_up(&mut self, error: &AccessError) {
-        let Some(file) = self.open.take() else { return };
-        let damaged = says_damage(error);
-        fail(
-            &self.results,
-            self.monitor,
-            &file,
-            &error.to_string(),
-            damaged,
-        );
+        if let Some(file) = self.open.take() {
+            self.worker.lost(&file, error);
+        }
     }
 
-    /// Writes everything that is planned. A file whose last chunk is not planned yet stays open.
+    /// Deals with everything that is planned. A file whose last part is not planned yet stays open.
     /// Answers files with several names that were put in place: group and name.
     pub fn run(&mut self, report: &mut RestoreReport) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let planned = std::mem::take(&mut self.chunks);
-        let ended = std::mem::take(&mut self.small);
-        let runs = fetch_runs(self.locate(planned));
-        let worker = Worker {
-            reader: self.reader,
-            target: self.target,
-            monitor: self.monitor,
-            results: &self.results,
-        };
-        let threads = self.reader.repository().environment().threads;
-        // Said first, so that a file is finished and closed with its last chunk; those that have no
-        // chunk are left to finish.
+        let planned = std::mem::take(&mut self.parts);
+        let ended = std::mem::take(&mut self.ended);
+        let worker = &self.worker;
+        let threads = worker.reader.repository().environment().threads;
+        // Said first, so that a file is finished and closed with its last part; those that have
+        // none are left to finish.
         let empty: Vec<Arc<FileJob>> = ended
             .into_iter()
             .filter(|f| f.remaining.fetch_sub(1, Ordering::AcqRel) == 1)
             .collect();
-        in_parallel(threads, runs, &|run| worker.run(run));
+        let differing = Mutex::default();
+        in_parallel(threads, pieces(planned), &|piece| {
+            worker.compare(piece, &differing);
+        });
         in_parallel(threads, empty, &|file: Arc<FileJob>| worker.finish(&file));
+        let differing = differing
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        if worker.purpose == Purpose::Write {
+            let runs = fetch_runs(worker.locate(differing));
+            in_parallel(threads, runs, &|run| worker.run(run));
+        } else {
+            for part in differing {
+                worker.count(part.len);
+                worker.done(&part.file);
+            }
+        }
         self.bytes = 0;
         self.files = 0;
-        let results = std::mem::take(&mut self.results);
-        let results = results.into_inner().unwrap_or_default();
-        report.written += results.written;
-        report.problems.extend(results.problems);
-        report.damaged.extend(results.damaged);
+        self.take_results(report)
+    }
+
+    fn take_results(&self, report: &mut RestoreReport) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let results = std::mem::take(&mut *self.worker.results());
+        let new = results.report;
+        report.written += new.written;
+        report.kept += new.kept;
+        report.fetched += new.fetched;
+        report.verified += new.verified;
+        report.problems.extend(new.problems);
+        report.damaged.extend(new.damaged);
+        report.differing.extend(new.differing);
         results
             .refused
             .into_iter()
             .for_each(|(path, kept)| add_refused(report, &path, kept));
         results.linkable
     }
+}
 
-    /// Finds the records of all planned chunks, in the order of packs.
-    fn locate(&self, planned: Vec<ChunkJob>) -> Vec<RecordJob> {
-        let mut placed = Vec::with_capacity(planned.len());
-        for job in planned {
-            if job.file.failed.load(Ordering::Relaxed) {
-                continue;
-            }
-            let (message, damaged) = match self.place(&job.id) {
-                Ok(Some((pack, place))) => {
-                    placed.push((pack, place, job));
-                    continue;
-                }
-                Ok(None) => ("a chunk of it is missing".to_owned(), true),
-                Err(e) => (e.to_string(), says_damage(&e)),
-            };
-            fail(&self.results, self.monitor, &job.file, &message, damaged);
-        }
-        placed.sort_by_key(|(pack, place, _)| (*pack, place.offset, place.slot));
-        let mut jobs: Vec<RecordJob> = Vec::new();
-        for (pack, place, job) in placed {
-            match jobs
-                .last_mut()
-                .filter(|j| (j.pack, j.offset) == (pack, place.offset))
-            {
-                Some(record) => record.chunks.push((place.slot, job)),
-                None => jobs.push(RecordJob {
-                    pack,
-                    offset: place.offset,
-                    stored: place.stored,
-                    chunks: vec![(place.slot, job)],
-                }),
-            }
-        }
-        jobs
-    }
-
-    /// The shallowest place of a chunk whose record may be fetched.
-    fn place(&self, id: &ChunkId) -> Result<Option<(PackId, Place)>, AccessError> {
-        let repository = self.reader.repository();
-        let segments = repository.segments();
-        let Some(found) = repository.index().find(&segments, id)? else {
-            return Ok(None);
+/// Parts of one file that are compared in a row.
+fn pieces(planned: Vec<Part>) -> Vec<Vec<Part>> {
+    let mut pieces: Vec<Vec<Part>> = Vec::new();
+    for part in planned {
+        let joins = |piece: &&mut Vec<Part>| {
+            let same = |first: &Part| Arc::ptr_eq(&first.file, &part.file);
+            piece.len() < MAX_PIECE && piece.first().is_some_and(same)
         };
-        let sound = found
-            .places
-            .into_iter()
-            .filter(|p| is_record_length(p.stored));
-        let Some(place) = sound.min_by_key(|p| p.depth) else {
-            return Ok(None);
-        };
-        let pack = repository.index().pack(place.pack);
-        Ok(pack.map(|pack| (pack.id, place)))
+        match pieces.last_mut().filter(joins) {
+            Some(piece) => piece.push(part),
+            None => pieces.push(vec![part]),
+        }
     }
+    pieces
 }
 
 /// Groups records that are fetched in one go.
@@ -288,14 +259,133 @@ fn in_parallel<J: Send>(threads: usize, jobs: Vec<J>, each: &(dyn Fn(J) + Sync))
     });
 }
 
-struct Worker<'w, 'r> {
-    reader: &'w Reader<'r>,
-    target: &'w dyn Target,
-    monitor: &'w dyn Monitor,
-    results: &'w Mutex<Results>,
+/// What threads work with.
+struct Worker<'a, 'r> {
+    reader: &'a Reader<'r>,
+    target: &'a dyn Target,
+    monitor: &'a dyn Monitor,
+    purpose: Purpose,
+    sparse: bool,
+    results: Mutex<Results>,
 }
 
 impl Worker<'_, '_> {
+    fn results(&self) -> std::sync::MutexGuard<'_, Results> {
+        self.results.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So many bytes are dealt with; verifying deals with none anew.
+    fn pass(&self, bytes: u64) {
+        if self.purpose != Purpose::Verify {
+            Counters::add(&self.monitor.counters().bytes, bytes);
+        }
+    }
+
+    /// So many bytes come, or would come, out of the repository.
+    fn count(&self, bytes: u64) {
+        self.results().report.fetched += bytes;
+        self.pass(bytes);
+    }
+
+    /// Compares parts of one file with what stands in its place; those that differ are handed on.
+    fn compare(&self, piece: Vec<Part>, differing: &Mutex<Vec<Part>>) {
+        let Some(file) = piece.first().map(|p| Arc::clone(&p.file)) else {
+            return;
+        };
+        let existing = file.existing(self.target);
+        let mut other = Vec::new();
+        let mut buffer = Vec::new();
+        for part in piece {
+            let held = existing.as_ref();
+            if file.failed.load(Ordering::Relaxed) {
+                self.done(&file);
+            } else if held.is_some_and(|e| self.holds(e, &part, &mut buffer)) {
+                self.pass(part.len);
+                self.done(&file);
+            } else if part.chunk.is_none() {
+                file.hole(part.offset, part.len);
+                self.pass(part.len);
+                self.done(&file);
+            } else {
+                file.differs.store(true, Ordering::Release);
+                other.push(part);
+            }
+        }
+        drop(existing);
+        file.let_go();
+        if !other.is_empty() {
+            let mut all = differing.lock().unwrap_or_else(PoisonError::into_inner);
+            all.extend(other);
+        }
+    }
+
+    fn holds(&self, existing: &Arc<dyn Existing>, part: &Part, buffer: &mut Vec<u8>) -> bool {
+        let end = part.offset.saturating_add(part.len);
+        if end > existing.size() {
+            return false;
+        }
+        let Some(id) = part.chunk else {
+            return reads_zeros(&**existing, part.offset, part.len);
+        };
+        buffer.resize(part.len as usize, 0);
+        existing.read_at(part.offset, buffer).is_ok()
+            && self.reader.repository().keys().chunk_id(buffer) == id
+            && part.file.same(existing, part.offset, part.len)
+    }
+
+    /// Finds the records of chunks, in the order of packs.
+    fn locate(&self, planned: Vec<Part>) -> Vec<RecordJob> {
+        let mut placed = Vec::with_capacity(planned.len());
+        for part in planned {
+            let Some(id) = part
+                .chunk
+                .filter(|_| !part.file.failed.load(Ordering::Relaxed))
+            else {
+                continue;
+            };
+            match self.place(&id) {
+                Ok(Some((pack, place))) => placed.push((pack, place, id, part)),
+                Ok(None) => self.fail(&part.file, "a chunk of it is missing", true),
+                Err(e) => self.lost(&part.file, &e),
+            }
+        }
+        placed.sort_by_key(|(pack, place, ..)| (*pack, place.offset, place.slot));
+        let mut jobs: Vec<RecordJob> = Vec::new();
+        for (pack, place, id, part) in placed {
+            match jobs
+                .last_mut()
+                .filter(|j| (j.pack, j.offset) == (pack, place.offset))
+            {
+                Some(record) => record.chunks.push((place.slot, id, part)),
+                None => jobs.push(RecordJob {
+                    pack,
+                    offset: place.offset,
+                    stored: place.stored,
+                    chunks: vec![(place.slot, id, part)],
+                }),
+            }
+        }
+        jobs
+    }
+
+    /// The shallowest place of a chunk whose record may be fetched.
+    fn place(&self, id: &ChunkId) -> Result<Option<(PackId, Place)>, AccessError> {
+        let repository = self.reader.repository();
+        let segments = repository.segments();
+        let Some(found) = repository.index().find(&segments, id)? else {
+            return Ok(None);
+        };
+        let sound = found
+            .places
+            .into_iter()
+            .filter(|p| is_record_length(p.stored));
+        let Some(place) = sound.min_by_key(|p| p.depth) else {
+            return Ok(None);
+        };
+        let pack = repository.index().pack(place.pack);
+        Ok(pack.map(|pack| (pack.id, place)))
+    }
+
     /// Fetches neighbouring records and writes their chunks.
     fn run(&self, run: Vec<RecordJob>) {
         let Some((first, last)) = run.first().zip(run.last()) else {
@@ -321,27 +411,23 @@ impl Worker<'_, '_> {
     /// Writes the chunks of one record, which is `None` when it could not be read.
     fn record(&self, record: &RecordJob, opened: Option<&OpenRecord>) {
         let mut last: Option<(ChunkId, Vec<u8>)> = None;
-        for (slot, job) in &record.chunks {
-            if job.file.failed.load(Ordering::Relaxed) {
-                self.written(&job.file);
-                continue;
-            }
-            if last.as_ref().is_none_or(|(id, _)| *id != job.id) {
-                match self.plain(&job.id, opened, *slot) {
-                    Ok(plain) => last = Some((job.id, plain)),
+        for (slot, chunk, part) in &record.chunks {
+            let failed = part.file.failed.load(Ordering::Relaxed);
+            if !failed && last.as_ref().is_none_or(|(id, _)| id != chunk) {
+                match self.plain(chunk, opened, *slot) {
+                    Ok(plain) => last = Some((*chunk, plain)),
                     Err(e) => {
-                        let damaged = says_damage(&e);
-                        let message = e.to_string();
-                        fail(self.results, self.monitor, &job.file, &message, damaged);
-                        self.written(&job.file);
-                        continue;
+                        last = None;
+                        self.lost(&part.file, &e);
                     }
                 }
             }
-            if let Some((_, plain)) = &last {
-                self.write(job, plain);
+            if let Some((_, plain)) = &last
+                && !failed
+            {
+                self.write(part, plain);
             }
-            self.written(&job.file);
+            self.done(&part.file);
         }
     }
 
@@ -363,138 +449,119 @@ impl Worker<'_, '_> {
         }
     }
 
-    fn write(&self, job: &ChunkJob, plain: &[u8]) {
-        if plain.len() != job.len as usize {
-            return fail(
-                self.results,
-                self.monitor,
-                &job.file,
-                "a chunk has another length",
-                true,
-            );
+    fn write(&self, part: &Part, plain: &[u8]) {
+        let file = &part.file;
+        if plain.len() as u64 != part.len {
+            return self.fail(file, "a chunk has another length", true);
         }
-        if !self.create(&job.file) {
-            return;
+        match file.create(self.target) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(e) => return self.refuse(file, &e),
         }
-        let Ok(state) = job.file.file.read() else {
-            return;
-        };
-        let State::Open(file) = &*state else { return };
-        if let Err(e) = file.write_at(job.offset, plain) {
-            fail(
-                self.results,
-                self.monitor,
-                &job.file,
-                &format!("cannot be written: {e}"),
-                false,
-            );
+        if let Err(e) = file.write(part.offset, plain, self.sparse) {
+            self.fail(file, &format!("cannot be written: {e}"), false);
         }
-        Counters::add(&self.monitor.counters().bytes, plain.len() as u64);
+        self.count(part.len);
     }
 
-    /// Makes the file if nobody has yet; `false` when that failed.
-    fn create(&self, job: &FileJob) -> bool {
-        if job
-            .file
-            .read()
-            .is_ok_and(|state| matches!(*state, State::Open(_)))
-        {
-            return true;
-        }
-        let Ok(mut state) = job.file.write() else {
-            return false;
-        };
-        if matches!(*state, State::NotYet) {
-            *state = match self.target.create(&job.entry) {
-                Ok(file) => State::Open(file),
-                Err(e) => {
-                    self.refuse(job, &e);
-                    State::Gone
-                }
-            };
-        }
-        matches!(*state, State::Open(_))
-    }
-
-    fn refuse(&self, job: &FileJob, error: &TargetError) {
-        let problem = target_problem(&job.entry.path, error);
-        fail(self.results, self.monitor, job, &problem.message, false);
-    }
-
-    /// One chunk less; the last one finishes the file, if all are planned.
-    fn written(&self, file: &Arc<FileJob>) {
+    /// One part less; the last one finishes the file, if all are planned.
+    fn done(&self, file: &Arc<FileJob>) {
         if file.remaining.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.finish(file);
         }
     }
 
+    /// Every part was dealt with.
     fn finish(&self, job: &Arc<FileJob>) {
         if job.failed.load(Ordering::Relaxed) {
             return;
         }
-        if !self.create(job) {
-            return;
-        }
-        let Ok(mut state) = job.file.write() else {
-            return;
-        };
-        let State::Open(file) = std::mem::replace(&mut *state, State::Gone) else {
-            return;
-        };
-        if let Content::Inline(bytes) = &job.entry.content {
-            if let Err(e) = file.write_at(0, bytes) {
-                let why = format!("cannot be written: {e}");
-                return fail(self.results, self.monitor, job, &why, false);
+        let existing = job.existing(self.target);
+        let held = existing.as_ref().filter(|e| job.is_held(&***e));
+        match (self.purpose, held) {
+            (Purpose::Verify, Some(_)) => self.results().report.verified += 1,
+            (Purpose::Verify, None) => {
+                let message = "the restored file differs from the snapshot".to_owned();
+                let path = job.entry.path.clone();
+                self.results()
+                    .report
+                    .differing
+                    .push(Problem { path, message });
             }
-            Counters::add(&self.monitor.counters().bytes, bytes.len() as u64);
-        }
-        match file.finish(&job.entry) {
-            Ok(kept) => {
-                let path = &job.entry.path;
-                self.monitor.event(Event::Entry {
-                    path,
-                    action: Action::Restored,
-                });
-                if let Ok(mut results) = self.results.lock() {
-                    results.written += 1;
-                    if let Some(group) = &job.entry.group {
-                        results.linkable.push((group.clone(), path.clone()));
-                    }
-                    if !kept.refused.is_empty() {
-                        results.refused.push((path.clone(), kept));
-                    }
-                }
+            (Purpose::Rehearse, held) => {
+                let action = held.map_or(Action::Restored, |_| Action::Kept);
+                self.ended(job, action, Kept::default());
             }
-            Err(e) => self.refuse(job, &e),
+            (Purpose::Write, Some(existing)) => match existing.settle(&job.entry) {
+                Ok(Some(kept)) => self.ended(job, Action::Kept, kept),
+                Ok(None) => self.put(job),
+                Err(e) => self.refuse(job, &e),
+            },
+            (Purpose::Write, None) => self.put(job),
         }
     }
-}
 
-/// Gives up a file: what was written of it vanishes with its temporary name.
-fn fail(
-    results: &Mutex<Results>,
-    monitor: &dyn Monitor,
-    job: &FileJob,
-    message: &str,
-    damaged: bool,
-) {
-    if job.failed.swap(true, Ordering::AcqRel) {
-        return;
+    /// Completes the new file and puts it in place.
+    fn put(&self, job: &Arc<FileJob>) {
+        match job.create(self.target) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(e) => return self.refuse(job, &e),
+        }
+        match job.complete(self.monitor.counters(), self.sparse) {
+            Ok(Some(file)) => match file.finish(&job.entry) {
+                Ok(kept) => self.ended(job, Action::Restored, kept),
+                Err(e) => self.refuse(job, &e),
+            },
+            Ok(None) => {}
+            Err(e) => self.fail(job, &format!("cannot be written: {e}"), false),
+        }
     }
-    let path = job.entry.path.clone();
-    monitor.event(Event::Problem {
-        path: &path,
-        message,
-    });
-    let problem = Problem {
-        path,
-        message: message.to_owned(),
-    };
-    if let Ok(mut results) = results.lock() {
-        if damaged {
-            results.damaged.push(problem)
-        } else {
-            results.problems.push(problem)
+
+    /// A file is as it should be, or would be.
+    fn ended(&self, job: &FileJob, action: Action, kept: Kept) {
+        let path = &job.entry.path;
+        self.monitor.event(Event::Entry { path, action });
+        let mut results = self.results();
+        match action {
+            Action::Kept => results.report.kept += 1,
+            _ => results.report.written += 1,
+        }
+        if let Some(group) = &job.entry.group {
+            results.linkable.push((group.clone(), path.clone()));
+        }
+        if !kept.refused.is_empty() {
+            results.refused.push((path.clone(), kept));
+        }
+    }
+
+    fn refuse(&self, job: &FileJob, error: &TargetError) {
+        let problem = target_problem(&job.entry.path, error);
+        self.fail(job, &problem.message, false);
+    }
+
+    fn lost(&self, job: &FileJob, error: &AccessError) {
+        self.fail(job, &error.to_string(), says_damage(error));
+    }
+
+    /// Gives up a file: what was written of it vanishes with its temporary name.
+    fn fail(&self, job: &FileJob, message: &str, damaged: bool) {
+        if job.failed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let path = job.entry.path.clone();
+        self.monitor.event(Event::Problem {
+            path: &path,
+            message,
+        });
+        let message = message.to_owned();
+        let problem = Problem { path, message };
+        let report = &mut self.results().report;
+        match (damaged, self.purpose) {
+            (_, Purpose::Verify) => report.differing.push(problem),
+            (true, _) => report.damaged.push(problem),
+            (false, _) => report.problems.push(problem),
         }
     }
 }

@@ -1,13 +1,14 @@
 //! Restoring into folders: what is written, and that nothing outside is touched.
 
-use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 
 use hucha_store::entry::{Content, Meta, Xattr};
 use rustix::fs::{CWD, FileType, Mode};
 
-use super::super::Ownership;
+use super::super::temporary::{is_temporary, leftover_name};
+use super::super::{Owners, Ownership};
 use super::*;
+use hucha_store::target::{FoundKind, Listed};
 
 fn entry(path: &str, kind: Kind, mode: u32) -> Entry {
     let meta = rustix::process::geteuid().as_raw();
@@ -189,16 +190,18 @@ fn unsound_paths_are_refused() {
                 .is_err(),
             "{path:?}"
         );
-        assert!(
-            target.existing(&file).is_none() && target.settle(&file).is_err(),
-            "{path:?}"
-        );
+        assert!(target.existing(&file).is_none(), "{path:?}");
+        let path = path.as_bytes();
+        assert!(target.look(path).is_err() && target.list(path).is_err());
+        assert!(target.remove(path).is_err());
+        let path = String::from_utf8_lossy(path);
         let good = entry("good", Kind::File, 0o600);
         put(&target, &good, b"");
         assert!(target.link(&file, b"good").is_err(), "{path:?}");
         assert!(target.link(&good, path.as_bytes()).is_err(), "{path:?}");
     }
     assert!(target.create(&entry("", Kind::File, 0o600)).is_err());
+    assert!(target.remove(b"").is_err());
     assert_eq!(names(&base), ["to"]);
     assert_eq!(names(&base.join("to")), ["good"]);
 }
@@ -227,9 +230,14 @@ fn a_link_that_was_there_is_not_followed() {
             .existing(&entry("d/victim", Kind::File, 0o600))
             .is_none()
     );
-    let mut same_size = entry("f", Kind::File, 0o600);
-    same_size.meta.size = 4;
-    assert!(target.existing(&same_size).is_none(), "through a link");
+    let through = entry("f", Kind::File, 0o600);
+    assert!(target.existing(&through).is_none(), "through a link");
+    for path in [&b"d/victim"[..], b"e/victim", b"f/x"] {
+        assert_eq!(target.look(path).unwrap(), None);
+        target.remove(path).unwrap();
+    }
+    assert_eq!(target.list(b"d").unwrap(), [], "through a link");
+    assert_eq!(target.look(b"d").unwrap().unwrap().kind, FoundKind::Other);
     // With it the link is replaced.
     target.make(&entry("d", Kind::Folder, 0o755)).unwrap();
     put(&target, &entry("d/x", Kind::File, 0o600), b"x");
@@ -349,7 +357,8 @@ fn an_unfinished_file_leaves_nothing() {
     let file = target.create(&entry("f", Kind::File, 0o600)).unwrap();
     file.write_at(0, b"half").unwrap();
     let temporary = names(&base).remove(0);
-    assert_eq!(temporary.len(), ".hucha-0123456789abcdef.tmp".len());
+    assert!(is_temporary(temporary.as_bytes()), "{temporary}");
+    assert!(target.list(b"").unwrap().iter().all(|l| l.name == b"f"));
     assert_eq!(
         fs::metadata(base.join(temporary)).unwrap().mode() & 0o7777,
         0o600
@@ -364,31 +373,139 @@ fn an_unfinished_file_leaves_nothing() {
 #[test]
 fn leftovers_are_removed_but_nothing_that_looks_like_them() {
     let (_keep, base) = folder();
-    let kept = [
-        ".hucha-0123456789abcdeg.tmp",
-        ".hucha-0123.tmp",
-        "x.tmp",
-        ".hucha-folder",
-    ];
+    let living = {
+        let other = target(&base);
+        other.make(&entry("d", Kind::Folder, 0o700)).unwrap();
+        let file = other.create(&entry("d/f", Kind::File, 0o600)).unwrap();
+        let name = names(&base.join("d")).remove(0);
+        (file, name)
+    };
+    let kept = [".hucha-0123456789abcdef.tmp", "x.tmp", ".hucha-folder"];
     for name in kept {
         write(base.join("d").join(name), b"");
     }
-    write(base.join("d/.hucha-0123456789abcdef.tmp"), b"left");
-    fs::create_dir(base.join("d/.hucha-1111111111111111.tmp")).unwrap();
+    let (left, folder, ours) = (leftover_name(1), leftover_name(2), leftover_name(3));
+    write(base.join("d").join(left), b"left");
+    fs::create_dir(base.join("d").join(&folder)).unwrap();
     let target = target(&base);
     // A name of the snapshot itself.
-    put(
-        &target,
-        &entry("d/.hucha-2222222222222222.tmp", Kind::File, 0o600),
-        b"",
-    );
+    let path = format!("d/{ours}");
+    put(&target, &entry(&path, Kind::File, 0o600), b"");
     target
         .finish_folder(&entry("d", Kind::Folder, 0o700))
         .unwrap();
-    let mut expected: Vec<&str> = kept.to_vec();
-    expected.extend([".hucha-1111111111111111.tmp", ".hucha-2222222222222222.tmp"]);
+    let mut expected: Vec<String> = kept.map(str::to_owned).to_vec();
+    expected.extend([folder, ours, living.1.clone()]);
     expected.sort_unstable();
     assert_eq!(names(&base.join("d")), expected);
+    drop(living.0);
+    assert!(!base.join("d").join(living.1).exists());
+}
+
+#[test]
+fn what_a_folder_holds_is_told_and_removed_by_name() {
+    let (_keep, base) = folder();
+    write(base.join("d/f"), b"12345");
+    write(base.join("d/sub/x"), b"");
+    symlink("sub", base.join("d/link")).unwrap();
+    let target = target(&base);
+    let listed = |name: &str, is_folder| Listed {
+        name: name.into(),
+        is_folder,
+    };
+    let all = [
+        listed("f", false),
+        listed("link", false),
+        listed("sub", true),
+    ];
+    assert_eq!(target.list(b"d").unwrap(), all);
+    assert_eq!(target.list(b"d/f").unwrap(), []);
+    assert_eq!(target.list(b"none").unwrap(), []);
+    let found = target.look(b"d/f").unwrap().unwrap();
+    let meta = fs::metadata(base.join("d/f")).unwrap();
+    assert_eq!((found.kind, found.size), (FoundKind::File, 5));
+    assert_eq!(found.mtime.seconds, meta.mtime());
+    assert_eq!(i64::from(found.mtime.nanos), meta.mtime_nsec());
+    assert_eq!(target.look(b"").unwrap().unwrap().kind, FoundKind::Folder);
+    assert_eq!(target.look(b"d/none").unwrap(), None);
+    assert!(target.remove(b"d").is_err(), "it is not empty");
+    for path in [&b"d/link"[..], b"d/sub/x", b"d/sub", b"d/f", b"d", b"d/f"] {
+        target.remove(path).unwrap();
+    }
+    assert_eq!(names(&base), Vec::<String>::new());
+}
+
+#[test]
+fn a_dry_run_makes_no_target() {
+    let (_keep, base) = folder();
+    let absent = FolderTarget::existing(&base.join("x/y"), TargetOptions::default());
+    assert!(absent.unwrap().is_none());
+    assert_eq!(names(&base).len(), 0);
+    write(base.join("f"), b"");
+    assert!(FolderTarget::existing(&base.join("f"), TargetOptions::default()).is_err());
+    assert!(
+        FolderTarget::existing(&base, TargetOptions::default())
+            .unwrap()
+            .is_some()
+    );
+}
+
+#[test]
+fn owners_go_by_name_or_by_number() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (_keep, base) = folder();
+    let mut file = entry("f", Kind::File, 0o600);
+    file.meta.uid = 4321;
+    file.meta.gid = 4322;
+    file.meta.user = Some(b"daemon".to_vec());
+    file.meta.group = Some(b"no such group".to_vec());
+    for (owners, uid) in [(Owners::ByName, 1), (Owners::ByNumber, 4321)] {
+        let options = TargetOptions {
+            owners,
+            ..TargetOptions::default()
+        };
+        let target = FolderTarget::new(&base, options).unwrap();
+        assert!(put(&target, &file, b"").is_empty());
+        let meta = fs::metadata(base.join("f")).unwrap();
+        assert_eq!((meta.uid(), meta.gid()), (uid, 4322));
+    }
+}
+
+#[test]
+fn a_new_file_gives_room_back_and_may_begin_with_old_bytes() {
+    let (_keep, base) = folder();
+    let target = target(&base);
+    let mut file = entry("f", Kind::File, 0o600);
+    file.meta.size = 3 << 20;
+    let bytes: Vec<u8> = (0..3 << 20).map(|i| (i % 251) as u8).collect();
+    let new = target.create(&file).unwrap();
+    new.write_at(0, &bytes).unwrap();
+    new.clear(1 << 20, 1 << 20).unwrap();
+    new.clear((3 << 20) - 1, 100).unwrap();
+    new.finish(&file).unwrap();
+    let mut expected = bytes;
+    expected[1 << 20..2 << 20].fill(0);
+    expected[(3 << 20) - 1] = 0;
+    assert!(fs::read(base.join("f")).unwrap() == expected);
+    let old = target.existing(&file).unwrap();
+    assert_eq!(old.size(), 3 << 20);
+    // Not every file system can tell, and share.
+    if old.is_hole(1 << 20, 1 << 20) {
+        assert!(fs::metadata(base.join("f")).unwrap().blocks() < 2 * 2048 + 100);
+    }
+    assert!(!old.is_hole(0, 1 << 20) && !old.is_hole(1 << 20, (1 << 20) + 1));
+    if let Some(new) = old.share() {
+        new.write_at(5, b"new").unwrap();
+        new.finish(&file).unwrap();
+        expected[5..8].copy_from_slice(b"new");
+        assert!(fs::read(base.join("f")).unwrap() == expected);
+    }
+    assert!(old.is_unchanged());
+    fs::hard_link(base.join("f"), base.join("g")).unwrap();
+    assert!(old.is_unchanged());
+    assert!(old.read_at((3 << 20) - 1, &mut [0; 2]).is_err());
 }
 
 #[test]
@@ -404,21 +521,14 @@ fn existing_files_are_offered_when_a_change_stays_inside() {
         entry.meta.size = size;
         entry
     };
-    let mut bytes = Vec::new();
-    target
-        .existing(&with_size("f", 5))
-        .unwrap()
-        .read_to_end(&mut bytes)
-        .unwrap();
-    assert_eq!(bytes, b"12345");
-    assert!(target.existing(&with_size("f", 4)).is_none());
+    let mut bytes = [0; 5];
+    let f = target.existing(&with_size("f", 5)).unwrap();
+    f.read_at(0, &mut bytes).unwrap();
+    assert_eq!((&bytes, f.size()), (b"12345", 5));
     assert!(target.existing(&with_size("gone", 5)).is_none());
     assert!(target.existing(&with_size("no/folder", 5)).is_none());
     assert!(target.existing(&with_size("pipe", 0)).is_none());
-    assert!(target.existing(&with_size("linked", 5)).is_none());
-    let mut grouped = with_size("linked", 5);
-    grouped.group = Some(b"linked".to_vec());
-    assert!(target.existing(&grouped).is_some());
+    assert!(target.existing(&with_size("", 0)).is_none());
     assert_eq!(
         names(&base),
         ["f", "linked", "other", "pipe"],
@@ -427,9 +537,38 @@ fn existing_files_are_offered_when_a_change_stays_inside() {
 
     let mut settled = with_size("f", 5);
     settled.meta.mtime.seconds = 1_000;
-    target.settle(&settled).unwrap();
+    assert!(f.settle(&settled).unwrap().is_some());
     let meta = fs::metadata(base.join("f")).unwrap();
     assert_eq!((meta.mode() & 0o7777, meta.mtime()), (0o640, 1_000));
+
+    // A file with another name, perhaps outside the target, is kept only as it is.
+    let mut linked = with_size("linked", 5);
+    linked.group = Some(b"linked".to_vec());
+    let meta = fs::metadata(base.join("linked")).unwrap();
+    linked.meta.mode = meta.mode() & 0o7777;
+    linked.meta.mtime.seconds = meta.mtime();
+    linked.meta.mtime.nanos = u32::try_from(meta.mtime_nsec()).unwrap();
+    let old = target.existing(&linked).unwrap();
+    assert!(old.settle(&linked).unwrap().is_some());
+    let xattr = Xattr {
+        name: b"user.new".to_vec(),
+        value: b"1".to_vec(),
+    };
+    let changes: [fn(&mut Entry, &Xattr); 3] = [
+        |e, _| e.meta.mode = 0o600,
+        |e, _| e.meta.mtime.nanos ^= 1,
+        |e, xattr| e.xattrs = vec![xattr.clone()],
+    ];
+    for change in changes {
+        let mut other = linked.clone();
+        change(&mut other, &xattr);
+        assert!(old.settle(&other).unwrap().is_none());
+    }
+    let after = fs::metadata(base.join("other")).unwrap();
+    assert_eq!(
+        (after.mode(), after.ctime_nsec()),
+        (meta.mode(), meta.ctime_nsec())
+    );
 }
 
 #[test]
@@ -463,7 +602,8 @@ fn attributes_that_are_too_much_are_removed_and_refused_ones_said() {
         xattr("user.new", b"2"),
         xattr("user.same", b"1"),
     ];
-    let kept = target(&base).settle(&file).unwrap();
+    let there = target(&base).existing(&file).unwrap();
+    let kept = there.settle(&file).unwrap().unwrap();
     assert_eq!(kept.refused.len(), 1, "{:?}", kept.refused);
     assert!(kept.refused[0].contains("nonsense.x"));
     let back = walk_clean(&base, &["f"]);
@@ -480,6 +620,7 @@ fn skipped_owners_are_told_and_lend_no_rights() {
     let (_keep, base) = folder();
     let options = TargetOptions {
         ownership: Ownership::Skip,
+        ..TargetOptions::default()
     };
     let target = FolderTarget::new(&base, options).unwrap();
     assert!(put(&target, &entry("mine", Kind::File, 0o6755), b"").is_empty());
