@@ -3,7 +3,11 @@
 //! environment.
 
 pub mod command;
+pub mod expand;
+mod glob;
 pub mod host;
+#[cfg(unix)]
+mod ignore;
 pub mod pattern;
 pub mod stream;
 pub mod tree;

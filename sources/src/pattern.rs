@@ -1,5 +1,5 @@
 //! Patterns of `--exclude` and `--include`, with restic's meaning. Reads no files of patterns and
-//! expands no variables; letters differ by case.
+//! expands no variables.
 //!
 //! A pattern matches a path when its components stand next to each other somewhere in the path:
 //! `*.o` matches any component, and whatever lies below it; `foo/bar` matches `/x/foo/bar/y`. A
@@ -9,10 +9,25 @@
 //! earlier patterns matched. A trailing `/`, `//` and `.` mean nothing; `..` drops the component
 //! before it.
 
+use std::borrow::Cow;
+
+use crate::glob::{self, Set, Token};
+
 /// A list of patterns; later ones may take back what earlier ones matched.
 #[derive(Debug, Clone, Default)]
 pub struct Patterns {
     patterns: Vec<Pattern>,
+    case: Case,
+}
+
+/// Whether large and small letters differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Case {
+    /// They do.
+    #[default]
+    Differs,
+    /// They are the same: both sides are made small letters, by Unicode's rules.
+    Ignored,
 }
 
 /// A pattern that means nothing.
@@ -32,12 +47,25 @@ impl Patterns {
     /// # Errors
     /// The first pattern that is malformed.
     pub fn new<S: AsRef<str>>(patterns: &[S]) -> Result<Patterns, PatternError> {
+        Patterns::with(patterns, Case::Differs)
+    }
+
+    /// The same, with or without regard to the case of letters.
+    ///
+    /// # Errors
+    /// The first pattern that is malformed.
+    pub fn with<S: AsRef<str>>(patterns: &[S], case: Case) -> Result<Patterns, PatternError> {
         let texts = patterns
             .iter()
             .map(AsRef::as_ref)
             .filter(|text| !text.is_empty());
+        let read = |text: &str| match case {
+            Case::Differs => Pattern::new(text),
+            Case::Ignored => Pattern::new(&text.to_lowercase()),
+        };
         Ok(Patterns {
-            patterns: texts.map(Pattern::new).collect::<Result<_, _>>()?,
+            patterns: texts.map(read).collect::<Result<_, _>>()?,
+            case,
         })
     }
 
@@ -52,7 +80,8 @@ impl Patterns {
         if self.patterns.is_empty() {
             return false;
         }
-        let parts = components(path);
+        let path = self.folded(path);
+        let parts = components(&path);
         let mut matched = false;
         for pattern in &self.patterns {
             if matched == pattern.negated && pattern.matches(&parts) {
@@ -65,7 +94,8 @@ impl Patterns {
     /// Whether something below the folder `path` may match: if not, it need not be entered. True
     /// when the path itself matches.
     pub fn may_match_below(&self, path: &[u8]) -> bool {
-        let parts = components(path);
+        let path = self.folded(path);
+        let parts = components(&path);
         let mut may = false;
         for pattern in &self.patterns {
             if !pattern.negated {
@@ -76,6 +106,23 @@ impl Patterns {
         }
         may
     }
+
+    fn folded<'a>(&self, path: &'a [u8]) -> Cow<'a, [u8]> {
+        match self.case {
+            Case::Differs => Cow::Borrowed(path),
+            Case::Ignored => Cow::Owned(small_letters(path)),
+        }
+    }
+}
+
+/// Text as small letters; bytes that are no text stay.
+fn small_letters(bytes: &[u8]) -> Vec<u8> {
+    let mut small = Vec::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        small.extend_from_slice(chunk.valid().to_lowercase().as_bytes());
+        small.extend_from_slice(chunk.invalid());
+    }
+    small
 }
 
 fn components(path: &[u8]) -> Vec<&[u8]> {
@@ -160,26 +207,15 @@ fn stands_at(run: &[Part], path: &[&[u8]]) -> bool {
 
 /// One component of a pattern.
 #[derive(Debug, Clone)]
-enum Part {
+pub(crate) enum Part {
     Exact(Vec<u8>),
     Glob(Vec<Token>),
 }
 
-#[derive(Debug, Clone)]
-enum Token {
-    Byte(u8),
-    AnyOne,
-    AnyMany,
-    OneOf {
-        negated: bool,
-        ranges: Vec<(u32, u32)>,
-    },
-}
-
 impl Part {
     /// `None` when it is malformed.
-    fn new(text: &str) -> Option<Part> {
-        if !text.contains(['*', '?', '[', '\\']) {
+    pub(crate) fn new(text: &str) -> Option<Part> {
+        if !Part::is_wild(text) {
             return Some(Part::Exact(text.as_bytes().to_vec()));
         }
         let mut tokens = Vec::new();
@@ -187,7 +223,7 @@ impl Part {
         while let Some(c) = chars.next() {
             match c {
                 '*' => tokens.push(Token::AnyMany),
-                '?' => tokens.push(Token::AnyOne),
+                '?' => tokens.push(Token::AnyChar),
                 '[' => tokens.push(one_of(&mut chars)?),
                 '\\' => push_char(&mut tokens, chars.next()?),
                 c => push_char(&mut tokens, c),
@@ -196,10 +232,15 @@ impl Part {
         Some(Part::Glob(tokens))
     }
 
-    fn matches(&self, name: &[u8]) -> bool {
+    /// Whether a text stands for more than itself.
+    pub(crate) fn is_wild(text: &str) -> bool {
+        text.contains(['*', '?', '[', '\\'])
+    }
+
+    pub(crate) fn matches(&self, name: &[u8]) -> bool {
         match self {
             Part::Exact(text) => text == name,
-            Part::Glob(tokens) => glob(tokens, name),
+            Part::Glob(tokens) => glob::matches(tokens, name),
         }
     }
 }
@@ -224,7 +265,7 @@ fn one_of(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<Token>
         }
         ranges.push((u32::from(low), u32::from(high)));
     }
-    Some(Token::OneOf { negated, ranges })
+    Some(Token::Set(Set { negated, ranges }))
 }
 
 fn set_char(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<char> {
@@ -233,69 +274,6 @@ fn set_char(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<char
         '\\' => chars.next(),
         c => Some(c),
     }
-}
-
-/// Matches with one place to come back to: the last `*`.
-fn glob(tokens: &[Token], name: &[u8]) -> bool {
-    let (mut t, mut n) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    loop {
-        let rest = name.get(n..).unwrap_or_default();
-        match (tokens.get(t), rest.is_empty()) {
-            (None, true) => return true,
-            (Some(Token::AnyMany), _) => {
-                star = Some((t + 1, n));
-                t += 1;
-                continue;
-            }
-            (Some(token), false) => {
-                if let Some(taken) = take_one(token, rest) {
-                    (t, n) = (t + 1, n + taken);
-                    continue;
-                }
-            }
-            _ => {}
-        }
-        match star {
-            Some((after, from)) if from < name.len() => {
-                star = Some((after, from + 1));
-                (t, n) = (after, from + 1);
-            }
-            _ => return false,
-        }
-    }
-}
-
-/// How many bytes of the name (not empty) the token takes.
-fn take_one(token: &Token, rest: &[u8]) -> Option<usize> {
-    let first = *rest.first()?;
-    match token {
-        Token::Byte(byte) => (*byte == first).then_some(1),
-        Token::AnyOne => Some(first_char(rest).1),
-        Token::OneOf { negated, ranges } => {
-            let (c, len) = first_char(rest);
-            let within = ranges.iter().any(|(low, high)| (*low..=*high).contains(&c));
-            (within != *negated).then_some(len)
-        }
-        Token::AnyMany => None,
-    }
-}
-
-/// The first character and its bytes. A byte that is no UTF-8 is a character of its own, beyond
-/// all others.
-fn first_char(text: &[u8]) -> (u32, usize) {
-    for len in 1..=text.len().min(4) {
-        let found = text
-            .get(..len)
-            .and_then(|part| std::str::from_utf8(part).ok());
-        if let Some(c) = found.and_then(|part| part.chars().next()) {
-            return (u32::from(c), len);
-        }
-    }
-    (
-        0x11_0000 + text.first().map_or(0, |byte| u32::from(*byte)),
-        1,
-    )
 }
 
 #[cfg(test)]
@@ -404,6 +382,28 @@ mod tests {
         let includes = Patterns::new(&["/a", "!/a/b"]).unwrap();
         assert!(includes.may_match_below(b"a"));
         assert!(!includes.may_match_below(b"a/b"));
+    }
+
+    #[test]
+    fn case_can_be_ignored() {
+        let any = |pattern: &str, path: &[u8]| {
+            let patterns = Patterns::with(&[pattern], Case::Ignored).unwrap();
+            patterns.matches(path)
+        };
+        for (pattern, path, expected) in [
+            ("*.JPG", &b"/a/b.jpg"[..], true),
+            ("*.jpg", b"/a/B.JpG", true),
+            ("/Home/[A-C]*", b"/hOME/bob", true),
+            ("/Home/[A-C]*", b"/home/dora", false),
+            ("\u{c9}T\u{c9}", "/\u{e9}t\u{e9}".as_bytes(), true),
+            ("x*.TXT", b"/X\xff\xfe.txt", true),
+            ("Foo", b"/foobar", false),
+        ] {
+            assert_eq!(any(pattern, path), expected, "{pattern} on {path:?}");
+        }
+        let kept = Patterns::with(&["*.LOG", "!Keep.*"], Case::Ignored).unwrap();
+        assert!(kept.matches(b"/a.log") && !kept.matches(b"/KEEP.log"));
+        assert!(!matches("*.JPG", "/b.jpg"));
     }
 
     #[test]

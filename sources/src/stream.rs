@@ -197,6 +197,10 @@ mod tests {
         fn problem(&mut self, problem: Problem) {
             panic!("{problem:?}");
         }
+
+        fn excluded(&mut self, path: &[u8]) {
+            panic!("{path:?}");
+        }
     }
 
     const TIME: Timestamp = Timestamp {

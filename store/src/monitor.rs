@@ -57,6 +57,8 @@ pub enum Action {
     Skipped,
     /// Removed from the target.
     Removed,
+    /// Left out of the snapshot, as was asked.
+    Excluded,
 }
 
 /// Counters of a running operation.
@@ -70,6 +72,8 @@ pub struct Counters {
     pub stored: AtomicU64,
     /// Files opened for reading at the source.
     pub opened: AtomicU64,
+    /// What the source left out; a folder counts once.
+    pub excluded: AtomicU64,
 }
 
 impl Counters {

@@ -43,6 +43,10 @@ pub trait Sink {
 
     /// Notes that something could not be read; the snapshot becomes incomplete.
     fn problem(&mut self, problem: Problem);
+
+    /// Notes that a path inside the snapshot is left out because that was asked for, with all that
+    /// lies below it.
+    fn excluded(&mut self, path: &[u8]);
 }
 
 /// Opens a file's bytes.

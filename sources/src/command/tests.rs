@@ -51,6 +51,10 @@ impl Sink for Taken {
     fn problem(&mut self, problem: Problem) {
         panic!("{problem:?}");
     }
+
+    fn excluded(&mut self, path: &[u8]) {
+        panic!("{path:?}");
+    }
 }
 
 fn command(argv: &[&str], errors: ErrorOutput) -> Command {

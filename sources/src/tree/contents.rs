@@ -110,7 +110,8 @@ impl FileContents {
 
     fn is_as_known(&self) -> Result<bool, Errno> {
         let stat = fs::fstat(&self.file)?;
-        let state = |s: &Stat| (s.st_dev, s.st_ino, s.st_size, (s.st_mtime, s.st_mtime_nsec));
+        let times = |s: &Stat| (s.st_mtime, s.st_mtime_nsec, s.st_ctime, s.st_ctime_nsec);
+        let state = |s: &Stat| (s.st_dev, s.st_ino, s.st_size, times(s));
         Ok(state(&stat) == state(&self.known))
     }
 }
@@ -127,7 +128,7 @@ impl Contents for FileContents {
 
 /// Opens for reading: no link, no waiting for a pipe's writer, and where we may without a trace in
 /// the access time.
-fn open_quietly(folder: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+pub(super) fn open_quietly(folder: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     #[cfg(target_os = "linux")]
     match fs::openat(folder, name, flags | OFlags::NOATIME, Mode::empty()) {

@@ -6,6 +6,8 @@ mod attributes;
 #[cfg(unix)]
 mod contents;
 #[cfg(unix)]
+mod excludes;
+#[cfg(unix)]
 mod names;
 #[cfg(unix)]
 mod old;
@@ -28,6 +30,7 @@ mod walk;
 #[cfg(unix)]
 mod tests;
 
+use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 
@@ -46,6 +49,38 @@ pub struct TreeOptions {
     /// Patterns of what is left out, matched against absolute paths; see [`crate::pattern`]. An
     /// excluded folder is not entered.
     pub exclude: Vec<String>,
+    /// The same, whatever the case of letters.
+    pub exclude_any_case: Vec<String>,
+    /// Files of more bytes are left out.
+    pub larger_than: Option<u64>,
+    /// Folders on which another file system than that of the typed path is mounted stay empty.
+    pub one_file_system: bool,
+    /// Folders that hold one of these keep it alone.
+    pub if_present: Vec<Presence>,
+    /// Names of files whose rules, those of gitignore(5), leave things out from their folder on.
+    /// Those of deeper folders count first, within one folder the later named.
+    pub ignore_files: Vec<OsString>,
+}
+
+/// A file whose presence leaves out all else in its folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Presence {
+    /// Its name.
+    pub name: OsString,
+    /// How it begins; one that begins otherwise, or is no regular file, means nothing. When this is
+    /// empty, anything of that name will do.
+    pub header: Vec<u8>,
+}
+
+impl Presence {
+    /// What marks folders of things that can be made again: the Cache Directory Tagging
+    /// Specification, <https://bford.info/cachedir/>.
+    pub fn cachedir() -> Presence {
+        Presence {
+            name: "CACHEDIR.TAG".into(),
+            header: b"Signature: 8a477f597d28d172789f06886806bc55".to_vec(),
+        }
+    }
 }
 
 /// How a target is written.
@@ -105,6 +140,12 @@ pub enum TreeError {
         /// The other one.
         second: PathBuf,
     },
+    /// A name was asked for that no file in a folder can have.
+    #[error("{0:?} is not the name of a file")]
+    NoFileName(OsString),
+    /// An option that there is for Unix only.
+    #[error("{0} is not possible on this system")]
+    NotHere(&'static str),
     /// A pattern of what is left out.
     #[error(transparent)]
     Pattern(#[from] PatternError),

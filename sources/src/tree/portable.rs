@@ -16,7 +16,7 @@ use hucha_store::target::{
 };
 
 use super::{Missing, TargetOptions, TreeError, TreeOptions};
-use crate::pattern::Patterns;
+use crate::pattern::{Case, Patterns};
 
 /// Files and folders below typed paths.
 pub struct FileTree {
@@ -24,13 +24,15 @@ pub struct FileTree {
     typed: Vec<(Vec<u8>, PathBuf)>,
     missing: Vec<Missing>,
     patterns: Patterns,
+    any_case: Patterns,
+    larger_than: Option<u64>,
 }
 
 impl FileTree {
     /// Looks at what was typed, relative to the folder `base`.
     ///
     /// # Errors
-    /// When nothing typed is there, or a pattern is malformed.
+    /// When nothing typed is there, a pattern is malformed, or an option is for Unix only.
     pub fn new(
         typed: &[OsString],
         base: PathBuf,
@@ -39,7 +41,17 @@ impl FileTree {
         if typed.is_empty() {
             return Err(TreeError::NothingTyped);
         }
+        for (wanted, what) in [
+            (options.one_file_system, "staying on one file system"),
+            (!options.if_present.is_empty(), "leaving out by presence"),
+            (!options.ignore_files.is_empty(), "reading ignore files"),
+        ] {
+            if wanted {
+                return Err(TreeError::NotHere(what));
+            }
+        }
         let patterns = Patterns::new(&options.exclude)?;
+        let any_case = Patterns::with(&options.exclude_any_case, Case::Ignored)?;
         let (mut found, mut missing) = (Vec::new(), Vec::new());
         for path in typed {
             match fs::canonicalize(base.join(path)) {
@@ -59,6 +71,8 @@ impl FileTree {
             typed: found,
             missing,
             patterns,
+            any_case,
+            larger_than: options.larger_than,
         })
     }
 
@@ -68,7 +82,8 @@ impl FileTree {
     }
 
     fn visit(&self, sink: &mut dyn Sink, name: &[u8], place: &Path) -> Result<(), SourceError> {
-        if self.patterns.matches(name) {
+        if self.patterns.matches(name) || self.any_case.matches(name) {
+            sink.excluded(name);
             return Ok(());
         }
         let meta = match fs::symlink_metadata(place) {
@@ -78,7 +93,9 @@ impl FileTree {
                 return Ok(());
             }
         };
-        if meta.is_file() {
+        if meta.is_file() && self.larger_than.is_some_and(|most| meta.len() > most) {
+            sink.excluded(name);
+        } else if meta.is_file() {
             let mut open = || {
                 let file = File::open(place)?;
                 Ok(Box::new(Plain { file }) as Box<dyn Contents>)

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, OsStr, OsString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -17,11 +17,12 @@ use rustix::io::Errno;
 
 use super::attributes::{Reader, Subject};
 use super::contents::{Fate, FileContents};
+use super::excludes::Excludes;
 use super::names::Names;
 use super::owners::Owners;
 use super::typed::{Node, Typed};
 use super::{Missing, TreeError, TreeOptions};
-use crate::pattern::Patterns;
+use crate::ignore::{IgnoreFile, Verdict};
 
 /// Folders of the present path that stay open. Below them a folder is closed when one of its
 /// folders is entered, and opened again through `..` on the way back.
@@ -30,7 +31,7 @@ const HELD_OPEN: usize = 32;
 /// Files, folders and all else below typed paths.
 pub struct FileTree {
     typed: Typed,
-    patterns: Patterns,
+    excludes: Excludes,
     owners: Owners,
 }
 
@@ -41,17 +42,17 @@ impl FileTree {
     /// trailing `/` as the folder that it leads to.
     ///
     /// # Errors
-    /// When nothing typed is there, two places claim one name, or a pattern is malformed.
+    /// When nothing typed is there, two places claim one name, or an option is malformed.
     pub fn new(
         typed: &[OsString],
         base: PathBuf,
         options: TreeOptions,
     ) -> Result<FileTree, TreeError> {
-        let patterns = Patterns::new(&options.exclude)?;
+        let excludes = Excludes::new(&options)?;
         let typed = Typed::new(typed, &base)?;
         Ok(FileTree {
             typed,
-            patterns,
+            excludes,
             owners: Owners::default(),
         })
     }
@@ -78,7 +79,7 @@ impl Source for FileTree {
         }
         let mut walk = Walk {
             sink,
-            patterns: &self.patterns,
+            excludes: &self.excludes,
             owners: &self.owners,
             stored: Vec::new(),
             real: Vec::new(),
@@ -102,8 +103,26 @@ struct Frame<'a> {
     folder: Option<Rc<OwnedFd>>,
     /// Device and inode.
     identity: (u64, u64),
-    /// How long `stored` was before this folder, and what `real` was.
-    before: (usize, Vec<u8>),
+    /// The device of the typed path that it belongs to.
+    device: u64,
+    /// It is where the folder above has it: what holds for that one's contents holds for its own.
+    is_below: bool,
+    /// Ignore files in it, those that count first in front.
+    rules: Vec<IgnoreFile>,
+    /// How long the present path is here.
+    stored: usize,
+    before: Before,
+}
+
+/// The present path as it was before a name was visited.
+#[derive(Default)]
+struct Before {
+    /// How long `stored` was.
+    stored: usize,
+    /// How long `real` was.
+    real: usize,
+    /// What `real` was, when it went elsewhere.
+    elsewhere: Option<Vec<u8>>,
 }
 
 /// A name in an open folder, to be visited.
@@ -118,7 +137,7 @@ struct Place<'a> {
 
 struct Walk<'a> {
     sink: &'a mut dyn Sink,
-    patterns: &'a Patterns,
+    excludes: &'a Excludes,
     owners: &'a Owners,
     /// The present path in the snapshot, and on disk.
     stored: Vec<u8>,
@@ -133,9 +152,9 @@ impl<'a> Walk<'a> {
     fn run(&mut self, root: &'a Node) -> Result<(), Stop> {
         if root.whole {
             self.real = root.location.as_os_str().as_bytes().to_vec();
-            self.typed_whole(root, (0, Vec::new()))?;
+            self.typed_whole(root, Before::default())?;
         } else {
-            self.enter_typed(root, (0, 0), (0, Vec::new()));
+            self.enter_typed(root, (0, 0), Before::default());
         }
         while let Some(frame) = self.stack.last_mut() {
             let name = frame.names.get(frame.next).map(CStr::to_owned);
@@ -157,7 +176,11 @@ impl<'a> Walk<'a> {
             frame.node.and_then(|n| n.children.get(name)),
             frame.folder.clone(),
         );
-        let before = (self.stored.len(), self.real.clone());
+        let mut before = Before {
+            stored: self.stored.len(),
+            real: self.real.len(),
+            elsewhere: None,
+        };
         join(&mut self.stored, name);
         join(&mut self.real, name);
         let is_below = node.is_none_or(|n| n.location.as_os_str().as_bytes() == self.real);
@@ -176,7 +199,10 @@ impl<'a> Walk<'a> {
                 )
             }
             (Some(node), _) => {
-                self.real = node.location.as_os_str().as_bytes().to_vec();
+                let mut left = node.location.as_os_str().as_bytes().to_vec();
+                std::mem::swap(&mut self.real, &mut left);
+                left.truncate(before.real);
+                before.elsewhere = Some(left);
                 match node.whole {
                     true => self.typed_whole(node, before),
                     false => self.typed_parent(node, before),
@@ -191,7 +217,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Visits a typed path through its own location.
-    fn typed_whole(&mut self, node: &'a Node, before: (usize, Vec<u8>)) -> Result<(), Stop> {
+    fn typed_whole(&mut self, node: &'a Node, before: Before) -> Result<(), Stop> {
         let location = node.location.as_path();
         let follow = node.follow || !node.children.is_empty();
         let (folder, name) = match (location.parent(), location.file_name()) {
@@ -218,7 +244,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Pushes a folder on the way to typed paths and goes on with these.
-    fn typed_parent(&mut self, node: &'a Node, before: (usize, Vec<u8>)) -> Result<(), Stop> {
+    fn typed_parent(&mut self, node: &'a Node, before: Before) -> Result<(), Stop> {
         match fs::statat(CWD, node.location.as_path(), AtFlags::empty()) {
             Ok(stat) => {
                 let path = self.real.clone();
@@ -234,19 +260,22 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn enter_typed(&mut self, node: &'a Node, identity: (u64, u64), before: (usize, Vec<u8>)) {
+    fn enter_typed(&mut self, node: &'a Node, identity: (u64, u64), before: Before) {
         let mut names = Names::default();
         if let Err(error) = names.add(node.children.keys().map(CString::as_c_str)) {
             self.problem(&error.to_string());
         }
-        let (node, listed, folder) = (Some(node), false, None);
         self.stack.push(Frame {
             names,
             next: 0,
-            node,
-            listed,
-            folder,
+            node: Some(node),
+            listed: false,
+            folder: None,
             identity,
+            device: identity.0,
+            is_below: false,
+            rules: Vec::new(),
+            stored: self.stored.len(),
             before,
         });
     }
@@ -255,12 +284,10 @@ impl<'a> Walk<'a> {
         &mut self,
         place: Place<'_>,
         node: Option<&'a Node>,
-        before: (usize, Vec<u8>),
+        before: Before,
     ) -> Result<(), Stop> {
-        if self.patterns.matches(&self.real) {
-            if node.is_some() {
-                self.problem("was typed, or leads to what was typed, but is excluded");
-            }
+        if self.excludes.by_path(&self.real) {
+            self.leave_out(node);
             self.back(before);
             return Ok(());
         }
@@ -277,10 +304,19 @@ impl<'a> Walk<'a> {
                 return Ok(());
             }
         };
+        let home = match (node.is_some_and(|n| n.whole), self.stack.last()) {
+            (false, Some(frame)) => frame.device,
+            _ => wide(stat.st_dev),
+        };
+        if self.is_excluded(&place, &stat, home) {
+            self.leave_out(node);
+            self.back(before);
+            return Ok(());
+        }
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => {
                 self.note_followed(&place, node);
-                return self.folder(place, node, stat, before);
+                return self.folder(place, node, (stat, home), before);
             }
             FileType::RegularFile => Some(Kind::File),
             FileType::Symlink => self.link_target(&place).map(Kind::Link),
@@ -298,6 +334,40 @@ impl<'a> Walk<'a> {
         }
         self.back(before);
         Ok(())
+    }
+
+    /// Whether something that no pattern excludes is left out for what it is, or by an ignore file.
+    fn is_excluded(&self, place: &Place<'_>, stat: &Stat, device: u64) -> bool {
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let is_folder = kind == FileType::Directory;
+        let too_large = kind == FileType::RegularFile && self.excludes.by_size(size(stat));
+        // A folder on which something is mounted is kept, without its contents.
+        let elsewhere = self.excludes.one_file_system && !is_folder && wide(stat.st_dev) != device;
+        too_large || elsewhere || (place.is_below && self.is_ignored(is_folder))
+    }
+
+    /// What the ignore files of the folders above say, the nearest first.
+    fn is_ignored(&self, is_folder: bool) -> bool {
+        for frame in self.stack.iter().rev() {
+            let below = self.stored.get(frame.stored..).unwrap_or_default();
+            let below = below.strip_prefix(b"/").unwrap_or(below);
+            let mut verdicts = frame.rules.iter().map(|r| r.verdict(below, is_folder));
+            if let Some(verdict) = verdicts.find_map(|verdict| verdict) {
+                return verdict == Verdict::Excluded;
+            }
+            if !frame.is_below {
+                break;
+            }
+        }
+        false
+    }
+
+    /// Notes that the present path is left out.
+    fn leave_out(&mut self, node: Option<&Node>) {
+        if node.is_some() {
+            self.problem("was typed, or leads to what was typed, but is excluded");
+        }
+        self.sink.excluded(&self.stored);
     }
 
     /// A link on the way to a typed path becomes a folder; if the link itself was to be stored as
@@ -382,8 +452,8 @@ impl<'a> Walk<'a> {
         &mut self,
         place: Place<'_>,
         node: Option<&'a Node>,
-        stat: Stat,
-        before: (usize, Vec<u8>),
+        (stat, device): (Stat, u64),
+        before: Before,
     ) -> Result<(), Stop> {
         let mut flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         flags.set(OFlags::NOFOLLOW, !place.follow);
@@ -401,35 +471,72 @@ impl<'a> Walk<'a> {
             None => Vec::new(),
         };
         self.push(Kind::Folder, &stat, xattrs)?;
-        let mut names = Names::default();
-        if let Some(folder) = &folder {
-            let (read, error) = Names::read(folder);
-            names = read;
-            if let Some(error) = error {
-                self.problem(&format!("cannot be listed: {error}"));
-            }
-        }
-        if let Some(node) = node {
-            self.note_hidden(&names, node);
-            if let Err(error) = names.add(node.children.keys().map(CString::as_c_str)) {
-                self.problem(&error.to_string());
-            }
+        let identity = identity(&stat);
+        let is_mounted = self.excludes.one_file_system && identity.0 != device;
+        let (mut names, rules) = match &folder {
+            Some(folder) if !is_mounted => self.list(folder.as_fd(), node),
+            _ => Default::default(),
+        };
+        if let Some(node) = node
+            && let Err(error) = names.add(node.children.keys().map(CString::as_c_str))
+        {
+            self.problem(&error.to_string());
         }
         if place.is_below && !place.follow && self.stack.len() > HELD_OPEN {
             self.stack.last_mut().and_then(|frame| frame.folder.take());
         }
-        let listed = folder.is_some();
-        let identity = identity(&stat);
         self.stack.push(Frame {
             names,
             next: 0,
             node,
-            listed,
+            listed: folder.is_some(),
             folder,
             identity,
+            device,
+            is_below: place.is_below,
+            rules,
+            stored: self.stored.len(),
             before,
         });
         Ok(())
+    }
+
+    /// What is to be visited in an open folder, and its ignore files.
+    fn list(&mut self, folder: BorrowedFd<'_>, node: Option<&Node>) -> (Names, Vec<IgnoreFile>) {
+        let (mut names, error) = Names::read(folder);
+        if let Some(error) = error {
+            self.problem(&format!("cannot be listed: {error}"));
+        }
+        let presences = self.excludes.presences(folder, &names);
+        let rules = self.excludes.rules(folder, &names);
+        let problems = presences.problems.iter().chain(&rules.problems);
+        problems.for_each(|message| self.problem(message));
+        if !presences.found.is_empty() {
+            names = self.keep_only(&names, &presences.found, node);
+        }
+        if let Some(node) = node {
+            self.note_hidden(&names, node);
+        }
+        (names, rules.found)
+    }
+
+    /// Leaves out all names but those given, and what was typed.
+    fn keep_only(&mut self, names: &Names, kept: &[CString], node: Option<&Node>) -> Names {
+        let mut left = Names::default();
+        for name in (0..).map_while(|n| names.get(n)) {
+            let is_typed = node.is_some_and(|n| n.children.contains_key(name));
+            if is_typed || kept.iter().any(|one| one.as_c_str() == name) {
+                continue;
+            }
+            let before = self.stored.len();
+            join(&mut self.stored, name);
+            self.sink.excluded(&self.stored);
+            self.stored.truncate(before);
+        }
+        if let Err(error) = left.add(kept.iter().map(CString::as_c_str)) {
+            self.problem(&error.to_string());
+        }
+        left
     }
 
     /// Reports names in this folder whose place in the snapshot is taken by a typed path from
@@ -440,12 +547,12 @@ impl<'a> Walk<'a> {
             .iter()
             .filter(|(name, _)| names.contains(name))
         {
-            let before = self.real.clone();
+            let before = self.real.len();
             join(&mut self.real, name);
             if child.location.as_os_str().as_bytes() != self.real {
                 self.problem(&format!("is left out: {:?} has its name", child.location));
             }
-            self.real = before;
+            self.real.truncate(before);
         }
     }
 
@@ -495,7 +602,7 @@ impl<'a> Walk<'a> {
         if is_file {
             meta.ctime = timestamp(stat.st_ctime, stat.st_ctime_nsec);
             meta.inode = wide(stat.st_ino);
-            meta.size = u64::try_from(stat.st_size).unwrap_or(0);
+            meta.size = size(stat);
         }
         let path = self.stored.clone();
         Entry {
@@ -521,9 +628,12 @@ impl<'a> Walk<'a> {
         });
     }
 
-    fn back(&mut self, (stored, real): (usize, Vec<u8>)) {
-        self.stored.truncate(stored);
-        self.real = real;
+    fn back(&mut self, before: Before) {
+        self.stored.truncate(before.stored);
+        match before.elsewhere {
+            Some(real) => self.real = real,
+            None => self.real.truncate(before.real),
+        }
     }
 }
 
@@ -543,6 +653,10 @@ fn gone(error: Errno) -> String {
 
 fn identity(stat: &Stat) -> (u64, u64) {
     (wide(stat.st_dev), wide(stat.st_ino))
+}
+
+fn size(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_size).unwrap_or(0)
 }
 
 fn timestamp(seconds: i64, nanos: impl TryInto<u32>) -> Timestamp {

@@ -375,6 +375,12 @@ impl<F: Flow> Sink for Intake<'_, F> {
     fn problem(&mut self, problem: Problem) {
         self.report(&problem.path, problem.message);
     }
+
+    fn excluded(&mut self, path: &[u8]) {
+        Counters::add(&self.monitor.counters().excluded, 1);
+        let action = Action::Excluded;
+        self.monitor.event(Event::Entry { path, action });
+    }
 }
 
 /// Whether nothing about a file hints at a change: size, mtime, ctime and inode are those of the

@@ -1,5 +1,6 @@
 //! Trees on a real file system: a sink that keeps everything, a restore as the core does it.
 
+mod excludes;
 mod names;
 mod target;
 mod typed;
@@ -32,6 +33,7 @@ struct Kept {
     entries: Vec<Entry>,
     runs: BTreeMap<Vec<u8>, Vec<Run>>,
     problems: Vec<(String, String)>,
+    excluded: Vec<String>,
     /// Does not open files.
     lazy: bool,
     /// Called with each path before its contents are opened, and after the first piece.
@@ -86,6 +88,11 @@ impl Sink for Kept {
         let path = String::from_utf8_lossy(&problem.path).into_owned();
         self.problems.push((path, problem.message));
     }
+
+    fn excluded(&mut self, path: &[u8]) {
+        self.excluded
+            .push(String::from_utf8_lossy(path).into_owned());
+    }
 }
 
 impl Kept {
@@ -116,9 +123,24 @@ impl Kept {
 }
 
 fn tree(base: &Path, typed: &[&str], exclude: &[&str]) -> FileTree {
-    let typed: Vec<OsString> = typed.iter().map(OsString::from).collect();
     let exclude = exclude.iter().map(|text| (*text).to_owned()).collect();
-    FileTree::new(&typed, base.to_path_buf(), TreeOptions { exclude }).unwrap()
+    let options = TreeOptions {
+        exclude,
+        ..TreeOptions::default()
+    };
+    tree_with(base, typed, options)
+}
+
+fn tree_with(base: &Path, typed: &[&str], options: TreeOptions) -> FileTree {
+    let typed: Vec<OsString> = typed.iter().map(OsString::from).collect();
+    FileTree::new(&typed, base.to_path_buf(), options).unwrap()
+}
+
+/// What a walk with options pushes.
+fn walk_with(base: &Path, typed: &[&str], options: TreeOptions) -> Kept {
+    let mut kept = Kept::default();
+    tree_with(base, typed, options).push(&mut kept).unwrap();
+    kept
 }
 
 /// What a walk pushes.
