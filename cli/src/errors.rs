@@ -284,7 +284,9 @@ impl From<GcError> for Failure {
 impl From<TreeError> for Failure {
     fn from(error: TreeError) -> Failure {
         let code = match &error {
-            TreeError::Pattern(_) | TreeError::NothingTyped => Code::Usage,
+            TreeError::Pattern(_) | TreeError::NothingTyped | TreeError::NoFileName(_) => {
+                Code::Usage
+            }
             _ => Code::Failed,
         };
         Failure::of(code, &error)

@@ -4,6 +4,7 @@
 mod args;
 mod commands;
 mod errors;
+mod lists;
 mod names;
 mod open;
 mod outside;

@@ -12,6 +12,11 @@ use crate::errors::Failure;
 /// Looks up an environment variable; empty ones count as unset.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
+/// A variable of this process, for what users write in their files.
+pub fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
 /// Where a password or key comes from, when it is not typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Secret {

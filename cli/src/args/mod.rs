@@ -8,6 +8,7 @@ mod key;
 mod restore;
 mod show;
 mod snapshot;
+mod tree;
 
 pub use check::CheckArgs;
 pub use forget::{ForgetArgs, UndeleteArgs};
@@ -17,6 +18,7 @@ pub use key::{KeyArgs, KeyCommand, NewKeyArgs};
 pub use restore::{ChoiceArgs, OverwriteArg, RestoreArgs};
 pub use show::{CatArgs, FilterArgs, LsArgs, SnapshotsArgs, StatsArgs};
 pub use snapshot::SnapshotArgs;
+pub use tree::TreeArgs;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

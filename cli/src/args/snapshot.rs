@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-use super::EncryptionArg;
+use super::{EncryptionArg, TreeArgs};
 
 /// `snapshot`.
 #[derive(Debug, Args)]
@@ -12,6 +12,9 @@ use super::EncryptionArg;
 Examples:
   hucha snapshot --init ~/documents
   hucha snapshot --tag nightly --exclude '*.tmp' --exclude node_modules /srv/shop
+  hucha snapshot -x --exclude-caches --exclude-file /etc/hucha/excludes /
+  hucha snapshot --ignore-file .gitignore --exclude-larger-than 2G ~/src
+  find /srv -newer stamp -type f -print0 | hucha snapshot --files-from-raw -
   pg_dump shop | hucha snapshot - --stdin-name shop.sql
   hucha snapshot --command-name shop.sql -- pg_dump shop
 
@@ -53,13 +56,13 @@ pub struct SnapshotArgs {
     /// Time that the snapshot carries: `2026-11-20 03:00:00`, RFC 3339, or `now`
     #[arg(long, value_name = "TIME")]
     pub time: Option<String>,
-    /// Leave out what matches: `*.o`, `cache/tmp`, `/home/*/.cache`; several times
-    #[arg(short, long, value_name = "PATTERN")]
-    pub exclude: Vec<String>,
     /// Read every file, also those that have not changed since the last snapshot
     #[arg(short, long)]
     pub force: bool,
     /// The command of --command-name and its arguments
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+    /// What of file trees is read.
+    #[command(flatten)]
+    pub tree: TreeArgs,
 }

@@ -1,26 +1,30 @@
 //! `snapshot`.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
 use hucha_sources::command::{Command, ErrorOutput};
+use hucha_sources::pattern::Case;
 use hucha_sources::stream::Stream;
-use hucha_sources::tree::{FileTree, TreeOptions};
+use hucha_sources::tree::{FileTree, Presence, TreeOptions};
 use hucha_store::clock::Timestamp;
 use hucha_store::entry::Entry;
+use hucha_store::monitor::Monitor;
 use hucha_store::repository::{InitOptions, Repository};
 use hucha_store::snapshot::{SnapshotOptions, SnapshotReport, snapshot as take};
 use hucha_store::source::{Open, Problem, Profile, Sink, Source, SourceError, Stop};
 
 use super::{Run, commas, init, now};
-use crate::args::SnapshotArgs;
+use crate::args::{SnapshotArgs, TreeArgs};
 use crate::errors::{Code, Failure, Outcome};
 use crate::open::{Made, Place, look, make, open, open_with};
 use crate::outside::{this_process, user_name};
 use crate::render::json::{Snapshot, Taken};
 use crate::render::progress::Progress;
 use crate::render::text;
-use crate::settings::Settings;
-use crate::{signals, times};
+use crate::settings::{Level, Settings, variable};
+use crate::{lists, signals, times};
 
 /// Takes a snapshot.
 pub fn snapshot(run: &mut Run, args: &SnapshotArgs) -> Outcome {
@@ -45,8 +49,9 @@ pub fn snapshot(run: &mut Run, args: &SnapshotArgs) -> Outcome {
     signals::watch();
     let progress = Progress::start(&run.settings);
     let report = take(&repository, &mut source, &options, &progress);
+    let excluded = progress.counters().excluded.load(Ordering::Relaxed);
     drop(progress);
-    tell(run, &report?)
+    tell(run, &report?, excluded)
 }
 
 /// What is read.
@@ -60,26 +65,63 @@ fn source(args: &SnapshotArgs, time: Timestamp) -> Result<Box<dyn Source>, Failu
         return Ok(Box::new(command));
     }
     // What follows `--` without --command-name are paths that begin with a dash.
-    let paths: Vec<OsString> = args.paths.iter().chain(&args.command).cloned().collect();
-    if args.paths.iter().any(|p| p == "-") {
-        if paths.len() > 1 {
+    let mut paths: Vec<OsString> = args.paths.iter().chain(&args.command).cloned().collect();
+    let is_stream = args.paths.iter().any(|p| p == "-");
+    if usize::from(is_stream) + lists::from_stdin(&args.tree) > 1 {
+        return Err(Failure::usage("standard input can be read only once"));
+    }
+    if is_stream {
+        if paths.len() > 1 || args.tree.has_lists() {
             return Err(Failure::usage("`-` and paths are two snapshots"));
         }
         let stdin = Box::new(std::io::stdin());
         return Ok(Box::new(Stream::new(&args.stdin_name, stdin, time)?));
     }
+    let base = std::env::current_dir()
+        .map_err(|e| Failure::failed(format_args!("the working folder cannot be used: {e}")))?;
+    paths.extend(lists::paths(&args.tree, &base)?);
     if paths.is_empty() {
         let failure = Failure::usage("nothing to take a snapshot of");
         return Err(failure.hint("give paths, `-` for standard input, or --command-name"));
     }
-    let base = std::env::current_dir()
-        .map_err(|e| Failure::failed(format_args!("the working folder cannot be used: {e}")))?;
-    let exclude = args.exclude.clone();
     Ok(Box::new(FileTree::new(
         &paths,
         base,
-        TreeOptions { exclude },
+        tree_options(&args.tree)?,
     )?))
+}
+
+/// What is left out, patterns of files among it.
+fn tree_options(args: &TreeArgs) -> Result<TreeOptions, Failure> {
+    let all = |typed: &[String], files: &[PathBuf], case| {
+        let mut patterns = typed.to_vec();
+        for file in files {
+            patterns.extend(lists::patterns(file, case, &variable)?);
+        }
+        Ok::<_, Failure>(patterns)
+    };
+    let mut if_present: Vec<Presence> = args.exclude_if_present.iter().map(presence).collect();
+    if args.exclude_caches {
+        if_present.push(Presence::cachedir());
+    }
+    Ok(TreeOptions {
+        exclude: all(&args.exclude, &args.exclude_file, Case::Differs)?,
+        exclude_any_case: all(&args.iexclude, &args.iexclude_file, Case::Ignored)?,
+        larger_than: args.exclude_larger_than,
+        one_file_system: args.one_file_system,
+        if_present,
+        ignore_files: args.ignore_file.clone(),
+    })
+}
+
+/// `NAME` or `NAME:HEADER`.
+fn presence(typed: &OsString) -> Presence {
+    let bytes = typed.as_encoded_bytes();
+    let colon = bytes.iter().position(|c| *c == b':');
+    let (name, header) = bytes.split_at(colon.unwrap_or(bytes.len()));
+    let name = std::str::from_utf8(name).map_or_else(|_| typed.clone(), OsString::from);
+    let header = header.get(1..).unwrap_or_default().to_vec();
+    Presence { name, header }
 }
 
 /// With `--init`, makes the repository when there is none. When another process makes it at the
@@ -100,7 +142,7 @@ fn open_or_make(settings: &Settings, args: &SnapshotArgs) -> Result<Repository, 
     open_with(settings, &backend, &credential)
 }
 
-fn tell(run: &mut Run, report: &SnapshotReport) -> Outcome {
+fn tell(run: &mut Run, report: &SnapshotReport, excluded: u64) -> Outcome {
     let manifest = &report.manifest;
     let dry_run = run.settings.dry_run;
     if run.out.json {
@@ -110,6 +152,7 @@ fn tell(run: &mut Run, report: &SnapshotReport) -> Outcome {
                 snapshot: Snapshot::new(manifest),
                 parent: report.parent.map(|id| id.to_string()),
                 dry_run,
+                excluded,
                 problems: report.problems.iter().map(Into::into).collect(),
             },
         )?;
@@ -124,6 +167,10 @@ fn tell(run: &mut Run, report: &SnapshotReport) -> Outcome {
             text::duration(manifest.duration_ms),
         );
         run.out.summary(&sizes)?;
+        if excluded > 0 && run.settings.level >= Level::Verbose {
+            let excluded = text::count(excluded);
+            run.out.summary(&format!("{excluded} left out as asked"))?;
+        }
         match dry_run {
             true => run.out.summary("dry run: nothing was stored")?,
             false => run
@@ -178,5 +225,9 @@ impl Sink for WatchedSink<'_> {
 
     fn problem(&mut self, problem: Problem) {
         self.0.problem(problem);
+    }
+
+    fn excluded(&mut self, path: &[u8]) {
+        self.0.excluded(path);
     }
 }

@@ -140,6 +140,8 @@ pub struct Taken {
     pub parent: Option<String>,
     /// Nothing was stored.
     pub dry_run: bool,
+    /// What was left out as asked; a folder counts once.
+    pub excluded: u64,
     /// What could not be read.
     pub problems: Vec<Trouble>,
 }

@@ -153,6 +153,7 @@ impl Shared {
                 (Action::Skipped, _) => "skipped  ",
                 (Action::Removed, false) => "removed  ",
                 (Action::Removed, true) => "would remove",
+                (Action::Excluded, _) => "excluded ",
             };
             notice(&format!("{done}  {}", text::name(path)));
         } else if self.style == Style::Line
