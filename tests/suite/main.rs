@@ -8,6 +8,8 @@
 //! | [`paths`] | how typed paths are stored, how a restore lands, how snapshots are named |
 //! | [`real_tree`] | a real tree comes back equal by `rsync`; an unchanged one costs two objects |
 //! | [`restore`] | a restore over what is there: what it fetches, spares and removes |
+//! | [`excludes`] | what `snapshot` reads and leaves out, by every option that says so |
+//! | [`changing`] | files that change or cannot be read are said, exit 3, the rest is there |
 //! | [`scale`] | a million files in a folder and a file of 20 GiB in bounded memory |
 //! | [`processes`] | ten processes at once on one repository |
 //! | [`kills`] | `kill -9` at random moments of snapshot and gc |
@@ -24,7 +26,9 @@
 )]
 
 mod cache;
+mod changing;
 mod damage;
+mod excludes;
 mod exit_codes;
 mod first_steps;
 mod full_disk;

@@ -16,10 +16,19 @@ fn verdict(text: &str, path: &str) -> Option<Verdict> {
     IgnoreFile::read(text.as_bytes()).verdict(path.as_bytes(), is_folder)
 }
 
+/// Pattern, path, and whether it is excluded.
+type Row = (&'static str, &'static str, bool);
+
+fn assert_table(table: &[Row]) {
+    for (text, path, excluded) in table {
+        let found = verdict(text, path) == Some(Verdict::Excluded);
+        assert_eq!(found, *excluded, "{text:?} on {path}");
+    }
+}
+
 #[test]
-fn table_of_gitignore_rules() {
-    let table: &[(&str, &str, bool)] = &[
-        // The manual's own examples.
+fn the_examples_of_the_manual() {
+    assert_table(&[
         ("hello.*", "hello.txt", true),
         ("hello.*", "a/hello.java", true),
         ("/hello.*", "hello.c", true),
@@ -48,6 +57,12 @@ fn table_of_gitignore_rules() {
         ("a/**/b", "a/x/b", true),
         ("a/**/b", "a/x/y/b", true),
         ("a/**/b", "a/x/y/c", false),
+    ]);
+}
+
+#[test]
+fn table_of_rules() {
+    assert_table(&[
         // Blank lines, comments, spaces, ends of lines.
         ("", "a", false),
         ("#a", "#a", false),
@@ -97,11 +112,7 @@ fn table_of_gitignore_rules() {
         ("a//b", "a/b", false),
         ("!", "!", false),
         ("a/./b", "a/b", false),
-    ];
-    for (text, path, excluded) in table {
-        let found = verdict(text, path) == Some(Verdict::Excluded);
-        assert_eq!(found, *excluded, "{text:?} on {path}");
-    }
+    ]);
     assert_eq!(verdict("*\n!a", "a"), Some(Verdict::Included));
     assert_eq!(verdict("b", "a"), None);
 }
