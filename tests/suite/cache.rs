@@ -119,18 +119,26 @@ fn the_repository_is_set_back_under_a_newer_cache_and_forth() {
     world.ok(["gc", "--max-unused", "0"]);
     data::copy_folder(&world.repository(), &world.path("new"));
     data::copy_folder(&world.path("src"), &world.path("src-new"));
+    let mut set_back = 0;
     for (copy, source) in [("old", "src-old"), ("new", "src-new"), ("old", "src-old")] {
         replace(&world, copy);
         fs::remove_dir_all(world.path("src")).unwrap();
         data::copy_folder(&world.path(source), &world.path("src"));
-        let told = world.ok(["check", "--read-data"]);
-        told.quiet();
+        let told = world.ok(["check", "--read-data", "--json"]);
+        let told = told.quiet();
+        // Names never vanish by themselves: that some have is told, and is no damage.
+        let notes = told.object()["notes"].clone();
+        let notes = notes.as_array().unwrap();
+        let seen = |note: &serde_json::Value| note.as_str().unwrap().contains("was set back");
+        assert!(notes.iter().all(seen), "{notes:?}");
+        set_back += notes.len();
         let _ = fs::remove_dir_all(world.path("back"));
         world.ok(["restore", "latest", "back"]).quiet();
         assert_same(&world.path("src"), &world.path("back/src"));
         world.ok(["snapshot", "src"]).quiet();
         world.assert_whole();
     }
+    assert!(set_back > 0);
 }
 
 #[test]

@@ -176,6 +176,8 @@ fn on_a_damaged_repository(judge: &mut Judge, world: &World) {
         &["restore", "latest", "damaged", "--path", "src"],
     );
     judge.run(world, 12, &["check", "--read-data"]);
+    world.objects("packs").iter().for_each(|pack| flip(pack));
+    judge.run(world, 12, &["check", "--budget", "1h"]);
     flip(&largest("snapshots"));
     judge.run(world, 12, &["snapshots"]);
 }

@@ -10,7 +10,7 @@ mod show;
 mod snapshot;
 mod tree;
 
-pub use check::CheckArgs;
+pub use check::{CheckArgs, LevelArg};
 pub use forget::{ForgetArgs, UndeleteArgs};
 pub use gc::GcArgs;
 pub use init::InitArgs;

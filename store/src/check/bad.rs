@@ -76,6 +76,15 @@ impl BadPacks {
         }
     }
 
+    /// Adds what was found elsewhere.
+    pub fn join(&mut self, other: BadPacks) {
+        for (id, pack) in other.packs {
+            let known = self.packs.entry(id).or_default();
+            known.object = known.object.take().or(pack.object);
+            known.records.extend(pack.records);
+        }
+    }
+
     /// What is wrong with a chunk's bytes at a place, as far as its pack was looked at.
     pub fn at(&self, pack: &PackId, offset: u32, slot: u8) -> Option<BadSlot> {
         match self.packs.get(pack)?.records.get(&offset)? {

@@ -221,7 +221,7 @@ fn world(tree: bool) -> World {
 }
 
 /// Whether a pack is there, and does not hold what it must.
-fn is_bad_object(error: &AccessError) -> bool {
+pub(super) fn is_bad_object(error: &AccessError) -> bool {
     let gone = matches!(error, AccessError::Backend(e) if e.is_absent());
     says_damage(error) && !gone
 }

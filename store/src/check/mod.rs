@@ -4,33 +4,44 @@
 //! Needs no session. A row to an absent pack, a pack without rows and a condemned pack are no
 //! errors: other processes may be at work.
 //!
-//! This file is the order of one check. [`objects`] looks at small objects, [`data`] reads packs,
-//! [`places`] judges which chunks have a whole place, [`walk`] goes through the trees, [`damage`]
-//! tells what was found. What repair builds on: [`bad_segments`], [`data::read_packs`] with
-//! [`bad::BadPacks`], and [`places::Places`].
+//! This file is the order of one check. [`objects`] looks at small objects, [`plan`] chooses packs
+//! and [`checked`] knows when each was verified, [`data`] reads them, [`index`] compares them with
+//! segments, [`places`] judges which chunks have a whole place, [`walk`] goes through the trees,
+//! [`damage`] tells what was found. What repair builds on: [`bad_segments`], [`data::read_packs`]
+//! with [`bad::BadPacks`], and [`places::Places`].
 
 pub(crate) mod bad;
+mod checked;
 mod damage;
 pub(crate) mod data;
+mod index;
 mod objects;
 pub(crate) mod places;
+mod plan;
 mod walk;
 
 pub use damage::{Damage, DamageKind, LostPaths, MAX_DAMAGE, MAX_FILES};
+pub use plan::Subset;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 use self::bad::BadPacks;
+use self::checked::Checked;
 use self::damage::Ledger;
 use self::data::read_packs;
 use self::places::Places;
+use self::plan::{Order, TimeLeft, choose};
 use self::walk::Walker;
+use crate::backend::Area;
 use crate::error::AccessError;
-use crate::id::{PackId, SegmentId};
+use crate::gc::Seen;
+use crate::id::{PackId, SegmentId, SnapshotId, Uuid};
 use crate::monitor::{Event, Monitor};
+use crate::notes::{self, Fact, Notes, Proof};
 use crate::pack::pack_key;
 use crate::reader::Reader;
-use crate::repository::Repository;
+use crate::repository::{Repository, named_key};
 use crate::snapshots::SnapshotList;
 use crate::view::list_packs;
 
@@ -41,6 +52,8 @@ pub enum Level {
     /// snapshot needs has a place in a pack that exists.
     #[default]
     Structure,
+    /// Every pack's header and directory agree with the index.
+    Index,
     /// Every byte of packs is read: each pack against its name, each chunk against its id.
     Data,
 }
@@ -50,6 +63,12 @@ pub enum Level {
 pub struct CheckOptions {
     /// How much.
     pub level: Level,
+    /// The packs that are read at [`Level::Data`]; all without it.
+    pub subset: Option<Subset>,
+    /// How long packs are read at [`Level::Data`], those first that were checked longest ago.
+    pub budget: Option<Duration>,
+    /// Notes nothing in the repository.
+    pub dry_run: bool,
 }
 
 /// What a check found.
@@ -77,6 +96,8 @@ pub struct CheckReport {
     pub notes: Vec<String>,
 }
 
+/// Most names in one note.
+const MAX_NAMED: usize = 5;
 /// Walks that are made before what is lost counts as lost: snapshots may be forgotten, and chunks
 /// moved, while a walk is made.
 const MAX_WALKS: usize = 3;
@@ -95,19 +116,29 @@ pub fn check(
         monitor,
         report: CheckReport::default(),
         ledger: Ledger::default(),
+        everything: false,
+        facts: Vec::new(),
+        verified: Vec::new(),
     };
     monitor.event(Event::Phase("reading snapshots and index"));
+    let seen = Seen::load(repository);
     let snapshots = SnapshotList::read(repository)?;
+    run.unlisted(&seen.missing(&snapshots));
     run.small_objects(&snapshots)?;
     run.segments()?;
     let packs = list_packs(repository)?;
     run.report.packs = packs.len() as u64;
     run.report.bytes = packs.values().sum();
+    run.count_unindexed(&packs)?;
     let bad = match options.level {
-        Level::Data => run.data(&packs)?,
+        Level::Data => run.data(options, &packs)?,
+        Level::Index => run.compare(&packs)?,
         Level::Structure => BadPacks::default(),
     };
     run.trees(snapshots, packs, &bad)?;
+    if !options.dry_run {
+        run.note();
+    }
     Ok(run.finish())
 }
 
@@ -135,9 +166,36 @@ struct Run<'a> {
     monitor: &'a dyn Monitor,
     report: CheckReport,
     ledger: Ledger,
+    /// Every byte of every pack was read.
+    everything: bool,
+    /// What is to be noted of packs.
+    facts: Vec<Fact>,
+    /// Snapshots that were found whole, down to their last byte.
+    verified: Vec<SnapshotId>,
 }
 
 impl Run<'_> {
+    /// Names that never vanish and that this machine has seen. No damage: a repository may have
+    /// been set back to an older copy.
+    fn unlisted(&mut self, missing: &[(Area, Uuid)]) {
+        let named = |(area, name): &(Area, Uuid)| named_key(*area, name).path();
+        let names: Vec<String> = missing.iter().take(MAX_NAMED).map(named).collect();
+        if !names.is_empty() {
+            let note = format!(
+                "this machine has seen {} that are not listed any more ({}{}): the storage hides \
+                 or lost them, or the repository was set back",
+                missing.len(),
+                names.join(", "),
+                if names.len() < missing.len() {
+                    ", …"
+                } else {
+                    ""
+                },
+            );
+            self.report.notes.push(note);
+        }
+    }
+
     fn small_objects(&mut self, snapshots: &SnapshotList) -> Result<(), AccessError> {
         for (name, why) in &snapshots.unreadable {
             let object = format!("snapshots/{name}");
@@ -166,18 +224,73 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn data(&mut self, packs: &HashMap<PackId, u64>) -> Result<BadPacks, AccessError> {
+    /// Packs of runs that are at work or were interrupted: no damage.
+    fn count_unindexed(&mut self, packs: &HashMap<PackId, u64>) -> Result<(), AccessError> {
+        let known = self.repository.index().packs(&self.repository.segments())?;
+        let known: BTreeSet<PackId> = known.into_iter().map(|k| k.id).collect();
+        let count = packs.keys().filter(|id| !known.contains(id)).count();
+        if count > 0 {
+            let note = format!(
+                "packs that no segment knows: {count}; a run is at work or was interrupted, and gc \
+                 frees them"
+            );
+            self.report.notes.push(note);
+        }
+        Ok(())
+    }
+
+    fn compare(&mut self, packs: &HashMap<PackId, u64>) -> Result<BadPacks, AccessError> {
+        self.monitor.event(Event::Phase("comparing the index"));
+        index::compare(self.repository, packs, self.monitor)
+    }
+
+    fn data(
+        &mut self,
+        options: &CheckOptions,
+        packs: &HashMap<PackId, u64>,
+    ) -> Result<BadPacks, AccessError> {
+        let clock = &*self.repository.environment().clock;
+        let mut left = options.budget.map(|budget| TimeLeft::new(clock, budget));
+        let order = options.budget.map_or(Order::Name, |_| Order::Age);
+        let notes = Notes::read(self.repository)?;
+        let mut checked = Checked::of(&notes);
+        let salt = crate::crypto::random();
+        let plan = choose(packs, options.subset, order, &checked, &salt);
         self.monitor.event(Event::Phase("reading data"));
-        let mut plan: Vec<(PackId, u64)> = packs.iter().map(|(id, n)| (*id, *n)).collect();
-        plan.sort_unstable();
         self.monitor.event(Event::Expect {
             bytes: plan.iter().map(|(_, n)| n).sum(),
             entries: plan.len() as u64,
         });
-        let read = read_packs(self.repository, &plan, self.monitor, &mut || true)?;
+        let mut go_on = || left.as_mut().is_none_or(TimeLeft::go_on);
+        let read = read_packs(self.repository, &plan, self.monitor, &mut go_on)?;
         self.report.packs_read = read.read.len() as u64;
         self.report.bytes_read = read.read.iter().map(|(_, n)| n).sum();
-        Ok(read.bad)
+        let mut bad = read.bad;
+        let read: HashMap<PackId, u64> = read.read.into_iter().collect();
+        bad.join(self.compare(&read)?);
+        // One that is bad is read again by the next check, until it is repaired.
+        let whole = read.keys().filter(|id| !bad.packs.contains_key(id));
+        checked.add(whole.copied(), clock.now().seconds);
+        self.everything = read.len() == packs.len();
+        self.facts = checked.facts(packs.keys().copied());
+        Ok(bad)
+    }
+
+    /// Notes what was verified. It serves the next check only: that it cannot be noted is told and
+    /// fails nothing.
+    fn note(&mut self) {
+        let verified = std::mem::take(&mut self.verified);
+        let time = self.repository.environment().clock.now();
+        let by = Proof::Check;
+        let verified = verified
+            .into_iter()
+            .map(|snapshot| Fact::Verified { snapshot, by, time });
+        let facts: Vec<Fact> = self.facts.drain(..).chain(verified).collect();
+        let known = Notes::read(self.repository);
+        if let Err(e) = known.and_then(|known| notes::put(self.repository, &known, &facts)) {
+            let note = format!("what was verified could not be noted for the next check: {e}");
+            self.report.notes.push(note);
+        }
     }
 
     /// Walks all snapshots. What seems damaged is looked at again when anything changed meanwhile.
@@ -198,8 +311,11 @@ impl Run<'_> {
             let reader = Reader::new(self.repository);
             let places = Places::of(self.repository, bad, packs.clone());
             let mut walker = Walker::new(&reader, places, ledger, self.monitor);
+            self.verified.clear();
             for manifest in &snapshots.committed {
-                walker.walk(manifest)?;
+                if walker.walk(manifest)? && self.everything {
+                    self.verified.push(manifest.id);
+                }
             }
             self.report.snapshots = snapshots.committed.len() as u64;
             self.report.chunks = walker.chunks;
@@ -236,92 +352,4 @@ impl Run<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::crypto::Encryption;
-    use crate::format::segment::{Segment, SegmentPack, SegmentRow};
-    use crate::id::{ChunkId, SegmentId, Uuid};
-    use crate::index::{Bases, Encoding, Index, MemoryIndex};
-    use crate::monitor::Silent;
-    use crate::record::World;
-    use crate::testing::{MapSource, new_repository, noise, open, take};
-
-    fn row(id: u8, pack: u32, bases: &[u8]) -> SegmentRow {
-        let mut refs = Bases::NONE;
-        for base in bases {
-            assert!(refs.push(ChunkId([*base; 32]).as_base()));
-        }
-        SegmentRow {
-            id: ChunkId([id; 32]),
-            pack,
-            offset: 100,
-            stored: 100,
-            slot: id,
-            plain: 10,
-            encoding: Encoding::Raw,
-            depth: bases.len() as u8,
-            bases: refs,
-        }
-    }
-
-    #[test]
-    fn cycles_of_bases_end() {
-        let pack = |n: u8| SegmentPack {
-            id: PackId([n; 32]),
-            session: Uuid([1; 16]),
-            tree: false,
-        };
-        // 1 and 2 need each other; 3 and 4 too, but 4 is also plain; 5 to 40 need four each of
-        // the next ones, and all of them 1.
-        let mut rows = vec![row(1, 0, &[2]), row(2, 0, &[1]), row(3, 0, &[4])];
-        rows.extend([row(4, 0, &[3]), row(4, 1, &[])]);
-        rows.extend((5..40).map(|n| row(n, 0, &[n + 1, n + 1, n, 1])));
-        let segment = Segment {
-            supersedes: vec![],
-            packs: vec![pack(1), pack(2)],
-            rows,
-        };
-        let index = MemoryIndex::default();
-        index.apply(&[(SegmentId([1; 32]), &segment)]).unwrap();
-        let (_, mut repository) = new_repository(Encryption::None, 0);
-        repository.replace_index(Arc::new(index));
-        let packs = HashMap::from([(PackId([1; 32]), 1000), (PackId([2; 32]), 1000)]);
-        let bad = BadPacks::default();
-        let mut places = Places::of(&repository, &bad, packs);
-        for (id, good) in [(3, true), (4, true), (1, false), (2, false), (5, false)] {
-            let causes = places.lost(&ChunkId([id; 32])).unwrap();
-            assert_eq!(causes.is_empty(), good, "{id}: {causes:?}");
-        }
-        let reader = Reader::new(&repository);
-        assert!(reader.chunk(World::Content, &ChunkId([5; 32])).is_err());
-    }
-
-    #[test]
-    fn a_short_pack_names_snapshots_and_files() {
-        let (memory, repository) = new_repository(Encryption::None, 0);
-        let mut source = MapSource::default();
-        source.files.insert(b"f".to_vec(), noise(2000, "f"));
-        let manifest = take(&repository, &mut source).manifest;
-        let options = CheckOptions { level: Level::Data };
-        let report = check(&repository, &options, &Silent::default()).unwrap();
-        assert!(report.damage.is_empty(), "{:?}", report.damage);
-        let id = repository.keys().chunk_id(&source.files[&b"f"[..]]);
-        let segments = repository.segments();
-        let found = repository.index().find(&segments, &id).unwrap();
-        let Some(found) = found else {
-            panic!("one chunk")
-        };
-        let pack = repository.index().pack(found.places[0].pack);
-        let key = pack_key(&pack.unwrap().id).unwrap();
-        let mut bytes = repository.backend().get(&key).unwrap();
-        bytes.truncate(bytes.len() - 1000);
-        memory.replace(&key, bytes);
-        let repository = open(&memory, Encryption::None, 0);
-        let report = check(&repository, &options, &Silent::default()).unwrap();
-        let named = |d: &&Damage| d.snapshots == [manifest.id] && d.files == [b"f".to_vec()];
-        assert_eq!(report.damage.iter().filter(named).count(), 1);
-        assert_eq!(report.damage.len(), 1, "{:?}", report.damage);
-    }
-}
+mod tests;

@@ -82,20 +82,20 @@ impl<'a, 'r> Walker<'a, 'r> {
         self.ledger
     }
 
-    /// Walks one snapshot.
-    pub fn walk(&mut self, manifest: &Manifest) -> Result<(), AccessError> {
+    /// Walks one snapshot; answers whether all of it is whole.
+    pub fn walk(&mut self, manifest: &Manifest) -> Result<bool, AccessError> {
         self.snapshot = manifest.id;
         self.met.clear();
         let Some(root) = manifest.root else {
-            return Ok(());
+            return Ok(true);
         };
         let all = LostPaths {
             first: Vec::new(),
             until: None,
             entries: manifest.entries,
         };
-        self.tree_page(&root.page, root.height, &all)?;
-        Ok(())
+        let seen = self.tree_page(&root.page, root.height, &all)?;
+        Ok(seen.whole)
     }
 
     /// What is known of a page, unless it is to be read (again).

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::check_state;
 use super::config::Config;
 use super::fields::{Fields, FieldsBuilder};
 use super::note::{FactKey, Note, Said, Subject, field};
@@ -195,6 +196,13 @@ fn note() -> Note {
     }
 }
 
+fn check_state() -> Vec<check_state::Group> {
+    vec![check_state::Group {
+        time: 1_800_000_000,
+        packs: vec![0x1000_0001, 0x1000_0101],
+    }]
+}
+
 fn tombstone() -> Vec<u8> {
     SnapshotObject::Tombstone {
         name: Uuid([5; 16]),
@@ -213,6 +221,7 @@ fn the_page_says_what_the_code_writes() {
         ("segment-body", segment_body()),
         ("leaf-page", leaf_page()),
         ("note", note().encode()),
+        ("check-state", check_state::encode(&check_state())),
         ("tombstone", tombstone()),
     ]
     .into();
@@ -243,6 +252,8 @@ fn the_examples_are_read_back() {
     let (header, len) = PackHeader::decode(&examples["pack-header"]).unwrap();
     assert_eq!((header.keys.len(), len), (1, examples["pack-header"].len()));
     assert_eq!(Note::decode(&examples["note"]).unwrap(), note());
+    let state = check_state::decode(&examples["check-state"]);
+    assert_eq!(state.unwrap(), check_state());
     let body = zstd::bulk::compress(&examples["segment-body"], 1).unwrap();
     assert_eq!(Segment::decode_body(&body).unwrap(), segment());
 }

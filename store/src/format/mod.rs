@@ -3,6 +3,7 @@
 //! Whatever is decoded here may be garbage: every decoder answers [`Malformed`] instead of
 //! panicking, and allocates no more than a small multiple of what it was given.
 
+pub(crate) mod check_state;
 pub(crate) mod config;
 pub(crate) mod entry;
 mod fields;

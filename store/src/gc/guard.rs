@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::GcError;
 use super::mark::Plan;
+use crate::backend::Area;
 use crate::error::AccessError;
 use crate::id::Uuid;
 use crate::repository::Repository;
@@ -46,21 +47,37 @@ fn load(repository: &Repository) -> BTreeSet<(u8, Uuid)> {
         .collect()
 }
 
+/// The names of snapshots and markers that this machine has seen.
+pub(crate) struct Seen(BTreeSet<(u8, Uuid)>);
+
+impl Seen {
+    /// To be loaded before snapshots are listed: what another process here sees and notes in
+    /// between is no loss.
+    pub fn load(repository: &Repository) -> Seen {
+        Seen(load(repository))
+    }
+
+    /// What is not listed any more, and never goes: markers, and snapshots that nobody marked.
+    pub fn missing(&self, list: &SnapshotList) -> Vec<(Area, Uuid)> {
+        let missing = |(kind, name): &(u8, Uuid)| match *kind {
+            MARKER => (!list.trash.contains(name)).then_some((Area::Trash, *name)),
+            // gc itself removes manifests that are marked.
+            _ => (!list.is_settled(*name)).then_some((Area::Snapshots, *name)),
+        };
+        self.0.iter().filter_map(missing).collect()
+    }
+}
+
 /// Lists snapshots. Stops when the storage does not list what this machine had seen before.
 pub(super) fn list(repository: &Repository) -> Result<SnapshotList, GcError> {
-    // Loaded before listing: what another process here sees and notes in between is no loss.
-    let seen = load(repository);
+    let seen = Seen::load(repository);
     let list = SnapshotList::read(repository)?;
-    for (kind, name) in seen {
-        let listed = match kind {
-            MARKER => list.trash.contains(&name),
-            // gc itself removes manifests that are marked.
-            _ => list.is_settled(name),
+    if let Some((area, name)) = seen.missing(&list).first() {
+        let what = match area {
+            Area::Trash => "marker",
+            _ => "snapshot",
         };
-        if !listed {
-            let what = if kind == MARKER { "marker" } else { "snapshot" };
-            return Err(GcError::ListingShrank(format!("{what} {name}")));
-        }
+        return Err(GcError::ListingShrank(format!("{what} {name}")));
     }
     remember(repository, &list);
     Ok(list)

@@ -27,7 +27,7 @@ use crate::repository::{Repository, named_key, uuid_key};
 use crate::session::Session;
 use crate::view::read_lists;
 
-pub(crate) use guard::remember;
+pub(crate) use guard::{Seen, remember};
 
 /// How much of the repository may stay unused.
 #[derive(Debug, Clone, Copy, PartialEq)]
