@@ -2,12 +2,14 @@
 //! safety; `hucha-store` does.
 
 mod args;
+mod calendar;
 mod commands;
 mod errors;
 mod lists;
 mod names;
 mod open;
 mod outside;
+mod policy;
 mod render;
 mod secrets;
 mod settings;

@@ -92,7 +92,8 @@ pub fn read_markers(repository: &Repository) -> Result<BTreeMap<Uuid, TrashMarke
 pub struct Filter {
     /// Only these hosts; empty: all.
     pub hosts: Vec<String>,
-    /// Only snapshots that have all tags of one of these sets; empty: all.
+    /// Only snapshots that have all tags of one of these sets; empty: all. The empty set stands for
+    /// snapshots without tags.
     pub tags: Vec<Vec<String>>,
     /// Only snapshots whose paths include all of these; empty: all.
     pub paths: Vec<Vec<u8>>,
@@ -101,7 +102,10 @@ pub struct Filter {
 impl Filter {
     /// Whether it lets a snapshot pass.
     pub fn matches(&self, manifest: &Manifest) -> bool {
-        let all_tags = |set: &Vec<String>| set.iter().all(|t| manifest.tags.contains(t));
+        let all_tags = |set: &Vec<String>| match set.is_empty() {
+            true => manifest.tags.is_empty(),
+            false => set.iter().all(|t| manifest.tags.contains(t)),
+        };
         (self.hosts.is_empty() || self.hosts.contains(&manifest.host))
             && (self.tags.is_empty() || self.tags.iter().any(all_tags))
             && self.paths.iter().all(|p| manifest.paths.contains(p))

@@ -102,6 +102,9 @@ fn on_a_whole_repository(judge: &mut Judge, world: &World) {
     let missing = OsStr::from_bytes(b"missing-\xff");
     let args = [OsStr::new("snapshot"), OsStr::new("src"), missing];
     judge.run(world, 3, &args);
+    judge.run(world, 0, &["tag", "--add", "keep", "latest"]);
+    judge.run(world, 0, &["protect", "latest"]);
+    judge.run(world, 0, &["unprotect", "latest"]);
     judge.run(world, 0, &["snapshots"]);
     judge.run(world, 0, &["ls", "latest", "--recursive"]);
     judge.run(world, 0, &["cat", "latest:src/one"]);
@@ -111,6 +114,7 @@ fn on_a_whole_repository(judge: &mut Judge, world: &World) {
     let surplus = world.path("back").join(OsStr::from_bytes(b"more-\xff"));
     fs::write(surplus, "x").unwrap();
     judge.run(world, 0, &["restore", "latest", "back", "--delete"]);
+    judge.run(world, 0, &["snapshots", "--group-by", "host"]);
     judge.run(world, 0, &["stats"]);
     judge.run(world, 0, &["check", "--read-data"]);
     judge.run(world, 0, &["forget", "--keep-last", "1", "-n"]);

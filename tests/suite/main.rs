@@ -10,6 +10,7 @@
 //! | [`restore`] | a restore over what is there: what it fetches, spares and removes |
 //! | [`excludes`] | what `snapshot` reads and leaves out, by every option that says so |
 //! | [`changing`] | files that change or cannot be read are said, exit 3, the rest is there |
+//! | [`retention`] | which snapshots `forget` keeps and why; tags, labels, protection |
 //! | [`scale`] | a million files in a folder and a file of 20 GiB in bounded memory |
 //! | [`processes`] | ten processes at once on one repository |
 //! | [`kills`] | `kill -9` at random moments of snapshot and gc |
@@ -38,6 +39,7 @@ mod paths;
 mod processes;
 mod real_tree;
 mod restore;
+mod retention;
 mod scale;
 mod support;
 mod tidy;

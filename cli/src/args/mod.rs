@@ -8,16 +8,18 @@ mod key;
 mod restore;
 mod show;
 mod snapshot;
+mod tag;
 mod tree;
 
 pub use check::{CheckArgs, LevelArg};
-pub use forget::{ForgetArgs, UndeleteArgs};
+pub use forget::{ForgetArgs, KeepArgs, UndeleteArgs};
 pub use gc::GcArgs;
 pub use init::InitArgs;
 pub use key::{KeyArgs, KeyCommand, NewKeyArgs};
 pub use restore::{ChoiceArgs, OverwriteArg, RestoreArgs};
 pub use show::{CatArgs, FilterArgs, LsArgs, SnapshotsArgs, StatsArgs};
 pub use snapshot::SnapshotArgs;
+pub use tag::{ProtectArgs, TagArgs};
 pub use tree::TreeArgs;
 
 use std::ffi::OsString;
@@ -139,6 +141,12 @@ pub enum Command {
     Forget(ForgetArgs),
     /// Take forgotten snapshots back, as long as gc has not freed their data
     Undelete(UndeleteArgs),
+    /// Change tags and labels of snapshots
+    Tag(TagArgs),
+    /// Keep snapshots from being forgotten
+    Protect(ProtectArgs),
+    /// Let protected snapshots be forgotten again
+    Unprotect(ProtectArgs),
     /// Free the space of what no snapshot needs
     Gc(GcArgs),
     /// Check that the repository is whole

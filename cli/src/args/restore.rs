@@ -80,6 +80,11 @@ pub struct ChoiceArgs {
 }
 
 impl ChoiceArgs {
+    /// Whether nothing is left out.
+    pub fn takes_all(&self) -> bool {
+        self.include.is_empty() && self.exclude.is_empty()
+    }
+
     /// Whether nothing says that only some of it is taken.
     pub fn includes_all(&self) -> bool {
         self.include.is_empty()

@@ -3,6 +3,9 @@
 use std::ffi::OsString;
 
 use clap::Args;
+use hucha_store::retention::GroupBy;
+
+use crate::policy::parse_groups;
 
 /// Filters of snapshots.
 #[derive(Debug, Args, Default, Clone)]
@@ -10,12 +13,19 @@ pub struct FilterArgs {
     /// Only snapshots of this host; several times: any of them
     #[arg(long = "host", value_name = "NAME")]
     pub hosts: Vec<String>,
-    /// Only snapshots with all of these tags (`a,b`); several times: any of the sets
+    /// Only snapshots with all of these tags (`a,b`; '' for none); several times: any of the sets
     #[arg(long = "tag", value_name = "TAGS")]
     pub tags: Vec<String>,
     /// Only snapshots of this path; several times: all of them
     #[arg(long = "path", value_name = "PATH")]
     pub paths: Vec<OsString>,
+}
+
+impl FilterArgs {
+    /// Whether it lets every snapshot pass.
+    pub fn is_empty(&self) -> bool {
+        self.hosts.is_empty() && self.tags.is_empty() && self.paths.is_empty()
+    }
 }
 
 /// `snapshots`.
@@ -24,6 +34,7 @@ pub struct FilterArgs {
 Examples:
   hucha snapshots
   hucha snapshots --host till --tag nightly
+  hucha snapshots --latest 3 --group-by host
   hucha snapshots --forgotten
   hucha snapshots --json")]
 pub struct SnapshotsArgs {
@@ -33,6 +44,18 @@ pub struct SnapshotsArgs {
     /// Show the forgotten snapshots that gc has not removed yet
     #[arg(long)]
     pub forgotten: bool,
+    /// Show partial snapshots too: checkpoints of runs that did not end
+    #[arg(long)]
+    pub all: bool,
+    /// Only the newest N of each group (by default: host and paths)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub latest: Option<u64>,
+    /// Show a table for each `host`, `paths`, `tags` (commas between)
+    #[arg(short, long, value_name = "GROUPS", value_parser = parse_groups)]
+    pub group_by: Option<GroupBy>,
+    /// Show a short table
+    #[arg(short, long)]
+    pub compact: bool,
 }
 
 /// `ls`.

@@ -1,91 +1,240 @@
-//! `forget` and `undelete`.
+//! `forget`.
 
 use std::collections::BTreeSet;
 
 use hucha_store::forget;
 use hucha_store::format::objects::Manifest;
+use hucha_store::gc::GcOptions;
+use hucha_store::id::{SnapshotId, Uuid};
+use hucha_store::notes::Notes;
 use hucha_store::repository::Repository;
-use hucha_store::retention::{Policy, Verdict, apply};
-use hucha_store::snapshots::{Selector, SnapshotList, select};
+use hucha_store::retention::{Given, LastOne, Policy, apply, group};
 
-use super::{Chosen, Run, find, list};
-use crate::args::{ForgetArgs, UndeleteArgs};
+use super::protect::named;
+use super::snapshots::common;
+use super::{Chosen, Run, list_noted, now, once};
+use crate::args::ForgetArgs;
+use crate::calendar::Zone;
 use crate::errors::{Code, Failure, Outcome};
 use crate::open::open;
-use crate::render::json::{self, Snapshot};
+use crate::policy::policy;
+use crate::render::json;
 use crate::render::table::{Heading, Table};
 use crate::render::text;
-use crate::{names, times};
+use crate::times;
 
 /// What is to be forgotten, and why the rest stays: a value before anything is done.
 struct Plan {
-    snapshots: Vec<Manifest>,
-    verdicts: Vec<Verdict>,
+    groups: Vec<Group>,
+    /// Every object of the snapshots that go: two `undelete` at once may leave two.
+    names: Vec<Uuid>,
+}
+
+/// What was decided of snapshots that belong together.
+struct Group {
+    /// What they have in common, for people; empty when nothing was asked for.
+    title: String,
+    decided: Vec<Decided>,
+}
+
+/// A snapshot, and why it stays.
+struct Decided {
+    manifest: Manifest,
+    keep: bool,
+    reasons: Vec<String>,
+}
+
+/// What was asked for.
+enum Asked {
+    ByName,
+    ByRule(Policy),
 }
 
 /// Forgets snapshots by name or by rule.
 pub fn forget(run: &mut Run, args: &ForgetArgs) -> Outcome {
-    let repository = open(&run.settings)?;
-    let plan = match args.keep_last {
-        Some(keep_last) => by_rule(&repository, args, Policy { keep_last })?,
-        None => by_name(run, &repository, args)?,
+    let asked = asked(args)?;
+    let options: Option<GcOptions> = match args.collect {
+        true => Some(super::gc::options(run, &args.gc)?),
+        false => None,
     };
-    let gone: Vec<&Verdict> = plan.verdicts.iter().filter(|v| !v.keep).collect();
+    let repository = open(&run.settings)?;
+    let plan = match asked {
+        Asked::ByRule(policy) => by_rule(run, &repository, args, &policy)?,
+        Asked::ByName => by_name(run, &repository, args)?,
+    };
     if !run.settings.dry_run {
-        for verdict in &gone {
-            forget::forget(&repository, verdict.name)?;
+        for name in &plan.names {
+            forget::forget(&repository, *name)?;
         }
     }
-    let count = text::counted(gone.len() as u64, "snapshot", "snapshots");
-    show(run, &plan)?;
+    show(run, &plan, args.compact)?;
+    let decided = plan.groups.iter().flat_map(|g| &g.decided);
+    let gone = decided.filter(|d| !d.keep).count();
     if !run.out.json {
+        let count = text::counted(gone as u64, "snapshot", "snapshots");
         match run.settings.dry_run {
             true => run.out.summary(&format!("would forget {count}"))?,
             false => run.out.summary(&format!("forgot {count}"))?,
         }
     }
-    if !gone.is_empty() && !run.settings.dry_run {
+    if let Some(options) = options {
+        if run.settings.dry_run && gone > 0 {
+            run.out
+                .remark("what only these snapshots need is not counted in what gc would free");
+        }
+        return super::gc::collect(run, &repository, &options);
+    }
+    if gone > 0 && !run.settings.dry_run {
         run.out
             .remark("`hucha gc` frees their space; until then `hucha undelete` takes them back");
     }
     Ok(Code::Done)
 }
 
-fn by_rule(repository: &Repository, args: &ForgetArgs, policy: Policy) -> Result<Plan, Failure> {
-    let mut snapshots = list(repository)?.committed;
-    Chosen::new(&args.filter).keep(&mut snapshots);
-    let verdicts = apply(&policy, &snapshots);
-    Ok(Plan {
-        snapshots,
-        verdicts,
-    })
+/// What was typed, if it is clear what is to be forgotten.
+fn asked(args: &ForgetArgs) -> Result<Asked, Failure> {
+    let last = match args.unsafe_allow_remove_all {
+        true => LastOne::MayGo,
+        false => LastOne::Stays,
+    };
+    if args.unsafe_allow_remove_all && args.filter.is_empty() {
+        let why = "--unsafe-allow-remove-all needs --host, --tag or --path";
+        return Err(Failure::usage(why));
+    }
+    let policy = policy(&args.keep, last);
+    let may_take_all = last == LastOne::MayGo;
+    match (args.snapshots.is_empty(), policy.is_empty()) {
+        (false, true) if !may_take_all => Ok(Asked::ByName),
+        (false, _) => Err(Failure::usage("name snapshots or give rules, not both")),
+        (true, true) if !may_take_all => Err(Failure::usage(
+            "nothing says which snapshots to forget, or which to keep",
+        )
+        .hint("name some, or give rules as --keep-daily 7; see `hucha forget --help`")),
+        (true, _) => Ok(Asked::ByRule(policy)),
+    }
 }
 
-/// All names are resolved before the first snapshot is forgotten: `latest latest~1` are two.
+fn by_rule(
+    run: &Run,
+    repository: &Repository,
+    args: &ForgetArgs,
+    policy: &Policy,
+) -> Result<Plan, Failure> {
+    let time = match &args.keep.time {
+        Some(typed) => times::parse(typed, now(), &run.zone)
+            .map_err(|e| Failure::usage(format_args!("--time: {e}")))?,
+        None => now(),
+    };
+    let (list, notes) = list_noted(repository)?;
+    let all = list.committed;
+    let mut snapshots = all.clone();
+    once(&mut snapshots);
+    // Checkpoints are the matter of the runs that made them.
+    snapshots.retain(|m| !m.partial);
+    Chosen::new(&args.filter).keep(&mut snapshots);
+    let protected = protected(&notes, &snapshots);
+    let given = Given {
+        calendar: &Zone(run.zone.clone()),
+        now: time,
+        protected: &protected,
+    };
+    let mut groups = Vec::new();
+    for (key, members) in group(args.group_by, snapshots) {
+        let verdicts = apply(policy, &members, &given);
+        let decided = members.into_iter().zip(verdicts);
+        groups.push(Group {
+            title: common(&key),
+            decided: decided
+                .map(|(manifest, verdict)| Decided {
+                    manifest,
+                    keep: verdict.keeps(),
+                    reasons: verdict.reasons.iter().map(ToString::to_string).collect(),
+                })
+                .collect(),
+        });
+    }
+    Ok(Plan::new(groups, &all))
+}
+
+fn protected(notes: &Notes, snapshots: &[Manifest]) -> BTreeSet<SnapshotId> {
+    let ids = snapshots.iter().map(|m| m.id);
+    ids.filter(|id| notes.is_protected(*id)).collect()
+}
+
 fn by_name(run: &Run, repository: &Repository, args: &ForgetArgs) -> Result<Plan, Failure> {
-    let mut snapshots: Vec<Manifest> = Vec::new();
-    let mut seen = BTreeSet::new();
-    let all = SnapshotList::read(repository)?.committed;
-    for typed in &args.snapshots {
-        let name = names::parse_whole(typed, &run.zone)?;
-        let found = find(repository, &name, &args.filter)?.id;
-        if seen.insert(found) {
-            snapshots.extend(all.iter().filter(|m| m.id == found).cloned());
+    let chosen = named(run, repository, &args.snapshots, &args.filter)?;
+    let (list, notes) = list_noted(repository)?;
+    if let Some(kept) = chosen.iter().find(|m| notes.is_protected(m.id)) {
+        let id = format!("{:.8}", kept.id);
+        return Err(Failure::failed(format_args!(
+            "snapshot {id} is protected: nothing was forgotten"
+        ))
+        .hint(format_args!("`hucha unprotect {id}` first")));
+    }
+    let decided = |mut manifest: Manifest| {
+        notes.annotate(&mut manifest);
+        Decided {
+            manifest,
+            keep: false,
+            reasons: Vec::new(),
+        }
+    };
+    let group = Group {
+        title: String::new(),
+        decided: chosen.into_iter().map(decided).collect(),
+    };
+    Ok(Plan::new(vec![group], &list.committed))
+}
+
+impl Plan {
+    fn new(groups: Vec<Group>, all: &[Manifest]) -> Plan {
+        let decided = groups.iter().flat_map(|g| &g.decided);
+        let gone: BTreeSet<SnapshotId> =
+            decided.filter(|d| !d.keep).map(|d| d.manifest.id).collect();
+        let names = all.iter().filter(|m| gone.contains(&m.id)).map(|m| m.name);
+        Plan {
+            names: names.collect(),
+            groups,
         }
     }
-    let verdict = |m: &Manifest| Verdict {
-        name: m.name,
-        keep: false,
-        reasons: Vec::new(),
-    };
-    let verdicts = snapshots.iter().map(verdict).collect();
-    Ok(Plan {
-        snapshots,
-        verdicts,
-    })
 }
 
-fn show(run: &mut Run, plan: &Plan) -> Result<(), Failure> {
+fn show(run: &mut Run, plan: &Plan, compact: bool) -> Result<(), Failure> {
+    for group in plan.groups.iter().filter(|g| !g.decided.is_empty()) {
+        if run.out.json {
+            for decided in &group.decided {
+                run.out.object("verdict", &verdict(decided))?;
+            }
+            continue;
+        }
+        if plan.groups.len() > 1 {
+            run.out.summary(&format!("{}:", group.title))?;
+        }
+        for line in table(run, &group.decided, compact).lines() {
+            run.out.summary(&line)?;
+        }
+    }
+    Ok(())
+}
+
+fn verdict(decided: &Decided) -> json::Verdict {
+    let manifest = &decided.manifest;
+    json::Verdict {
+        id: manifest.id.to_string(),
+        time: times::rfc3339(manifest.time, manifest.zone_offset),
+        host: manifest.host.clone(),
+        tags: manifest.tags.clone(),
+        paths: manifest
+            .paths
+            .iter()
+            .map(|p| json::text_and_hex(p).0)
+            .collect(),
+        keep: decided.keep,
+        reasons: decided.reasons.clone(),
+    }
+}
+
+fn table(run: &Run, decided: &[Decided], compact: bool) -> Table {
     let mut table = Table::new(&[
         Heading::Left(""),
         Heading::Left("ID"),
@@ -95,70 +244,25 @@ fn show(run: &mut Run, plan: &Plan) -> Result<(), Failure> {
         Heading::Left("Reasons"),
         Heading::Left("Paths"),
     ]);
-    for (manifest, verdict) in plan.snapshots.iter().zip(&plan.verdicts) {
-        if run.out.json {
-            run.out.object(
-                "verdict",
-                &json::Verdict {
-                    id: manifest.id.to_string(),
-                    time: times::rfc3339(manifest.time, manifest.zone_offset),
-                    keep: verdict.keep,
-                    reasons: verdict.reasons.clone(),
-                },
-            )?;
-            continue;
-        }
-        let paths: Vec<String> = manifest.paths.iter().map(|p| text::name(p)).collect();
+    for Decided {
+        manifest,
+        keep,
+        reasons,
+    } in decided
+    {
+        let paths: Vec<String> = match compact {
+            true => Vec::new(),
+            false => manifest.paths.iter().map(|p| text::name(p)).collect(),
+        };
         table.row(vec![
-            (if verdict.keep { "keep" } else { "forget" }).to_owned(),
+            (if *keep { "keep" } else { "forget" }).to_owned(),
             format!("{:.8}", manifest.id),
             times::local(manifest.time, &run.zone),
             text::name(manifest.host.as_bytes()),
             text::name(manifest.tags.join(",").as_bytes()),
-            verdict.reasons.join(", "),
+            text::name(reasons.join(", ").as_bytes()),
             paths.join(", "),
         ]);
     }
-    if !table.is_empty() {
-        table
-            .lines()
-            .iter()
-            .try_for_each(|line| run.out.summary(line))?;
-    }
-    Ok(())
-}
-
-/// Takes forgotten snapshots back.
-pub fn undelete(run: &mut Run, args: &UndeleteArgs) -> Outcome {
-    let repository = open(&run.settings)?;
-    let list = list(&repository)?;
-    let forgotten = super::forgotten(list.forgotten, &list.committed);
-    let mut chosen: Vec<&Manifest> = Vec::new();
-    for typed in &args.snapshots {
-        let name = names::parse_whole(typed, &run.zone)?;
-        let found = select(&forgotten, &name.selector, &name.typed).map_err(|error| {
-            let there = matches!(name.selector, Selector::Prefix(_))
-                && select(&list.committed, &name.selector, &name.typed).is_ok();
-            match there {
-                true => Failure::failed(format_args!("{} is not forgotten", name.typed)),
-                false => Failure::from(error).hint("`hucha snapshots --forgotten` shows them"),
-            }
-        })?;
-        if !chosen.contains(&found) {
-            chosen.push(found);
-        }
-    }
-    for manifest in chosen {
-        let (again, did) = match run.settings.dry_run {
-            true => (manifest.clone(), "would take back"),
-            false => (forget::undelete(&repository, manifest)?, "took back"),
-        };
-        match run.out.json {
-            true => run.out.object("snapshot", &Snapshot::new(&again))?,
-            false => run
-                .out
-                .summary(&format!("{did} snapshot {:.8}", again.id))?,
-        }
-    }
-    Ok(Code::Done)
+    table
 }

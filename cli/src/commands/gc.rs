@@ -2,6 +2,7 @@
 
 use hucha_store::format::objects::SessionInfo;
 use hucha_store::gc::{self, Fence, GcOptions, GcReport, MaxUnused};
+use hucha_store::repository::Repository;
 
 use super::Run;
 use crate::args::GcArgs;
@@ -14,15 +15,25 @@ use crate::times;
 
 /// Frees what nobody needs.
 pub fn gc(run: &mut Run, args: &GcArgs) -> Outcome {
-    let options = GcOptions {
+    let options = options(run, args)?;
+    let repository = open(&run.settings)?;
+    collect(run, &repository, &options)
+}
+
+/// What was typed.
+pub fn options(run: &Run, args: &GcArgs) -> Result<GcOptions, Failure> {
+    Ok(GcOptions {
         dry_run: run.settings.dry_run,
         max_unused: max_unused(&args.max_unused)?,
         force: args.force,
         fence: fence(&args.fence)?,
-    };
-    let repository = open(&run.settings)?;
+    })
+}
+
+/// Frees what nobody needs in an open repository.
+pub fn collect(run: &mut Run, repository: &Repository, options: &GcOptions) -> Outcome {
     let progress = Progress::start(&run.settings);
-    let report = gc::gc(&repository, &options, &progress);
+    let report = gc::gc(repository, options, &progress);
     drop(progress);
     let report = report?;
     if run.out.json {

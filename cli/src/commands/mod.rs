@@ -7,16 +7,20 @@ mod forget;
 mod gc;
 mod init;
 mod key;
+mod protect;
 mod restore;
 mod snapshot;
 mod snapshots;
 mod stats;
+mod tag;
+mod undelete;
 
 use std::collections::BTreeMap;
 
 use hucha_store::clock::Clock;
 use hucha_store::format::objects::Manifest;
 use hucha_store::id::{SnapshotId, Uuid};
+use hucha_store::notes::Notes;
 use hucha_store::repository::Repository;
 use hucha_store::snapshots::{Filter, SnapshotList, select};
 use jiff::tz::TimeZone;
@@ -60,7 +64,10 @@ fn dispatch(run: &mut Run, command: Command) -> Outcome {
         Command::Cat(args) => browse::cat(run, &args),
         Command::Stats(_) => stats::stats(run),
         Command::Forget(args) => forget::forget(run, &args),
-        Command::Undelete(args) => forget::undelete(run, &args),
+        Command::Undelete(args) => undelete::undelete(run, &args),
+        Command::Tag(args) => tag::tag(run, &args),
+        Command::Protect(args) => protect::protect(run, &args),
+        Command::Unprotect(args) => protect::unprotect(run, &args),
         Command::Gc(args) => gc::gc(run, &args),
         Command::Check(args) => check::check(run, &args),
         Command::Key(args) => key::key(run, &args.command),
@@ -122,7 +129,7 @@ impl Chosen {
 }
 
 /// Tags as typed: several of them may stand in one word with commas between.
-fn commas(typed: &[String]) -> Vec<String> {
+pub fn commas(typed: &[String]) -> Vec<String> {
     let parts = typed.iter().flat_map(|word| word.split(','));
     parts
         .map(str::trim)
@@ -131,8 +138,25 @@ fn commas(typed: &[String]) -> Vec<String> {
         .collect()
 }
 
-/// All snapshots; those that cannot be read are told of.
+/// All snapshots with the tags and labels that notes give them; what cannot be read is told of.
 fn list(repository: &Repository) -> Result<SnapshotList, Failure> {
+    Ok(list_noted(repository)?.0)
+}
+
+/// The same, and the notes.
+fn list_noted(repository: &Repository) -> Result<(SnapshotList, Notes), Failure> {
+    let mut list = list_bare(repository)?;
+    let notes = Notes::read(repository)?;
+    for (name, why) in &notes.unreadable {
+        warning(&format!("notes/{name}: {why}"));
+    }
+    let manifests = list.committed.iter_mut().chain(&mut list.forgotten);
+    manifests.for_each(|manifest| notes.annotate(manifest));
+    Ok((list, notes))
+}
+
+/// All snapshots as they were committed: whoever asks for no tag needs no notes.
+fn list_bare(repository: &Repository) -> Result<SnapshotList, Failure> {
     let list = SnapshotList::read(repository)?;
     for (name, why) in &list.unreadable {
         warning(&format!("snapshots/{name}: {why}"));
@@ -143,7 +167,10 @@ fn list(repository: &Repository) -> Result<SnapshotList, Failure> {
 /// The one snapshot that a name means, among those that filters let pass. An id is looked up among
 /// all.
 fn find(repository: &Repository, name: &Name, filter: &FilterArgs) -> Result<Manifest, Failure> {
-    let list = list(repository)?;
+    let list = match filter.tags.is_empty() {
+        true => list_bare(repository)?,
+        false => list(repository)?,
+    };
     let mut among = list.committed;
     let forgotten = forgotten(list.forgotten, &among);
     // Two `undelete` at once may commit one snapshot twice.

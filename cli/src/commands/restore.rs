@@ -3,6 +3,7 @@
 use std::path::{Component, Path};
 
 use hucha_sources::tree::{FolderTarget, Owners, TargetOptions};
+use hucha_store::notes::{self, Proof};
 use hucha_store::restore::{Overwrite, RestoreOptions, RestoreReport, restore as write};
 use hucha_store::source::Problem;
 use hucha_store::target::{Nowhere, Target};
@@ -49,9 +50,22 @@ pub fn restore(run: &mut Run, args: &RestoreArgs) -> Outcome {
     if let Some(folder) = &folder {
         remarks(run, folder);
     }
+    let all = name.path.is_empty() && args.choice.takes_all() && !run.settings.dry_run;
+    if args.verify && all && proves(&report) {
+        // A repository that may only be read is no reason to fail.
+        let _ = notes::verified(&repository, [manifest.id], Proof::Restore);
+    }
     let id = manifest.id.to_string();
     tell(run, &report, &id)?;
     judge(run, &report)
+}
+
+/// Whether all of a snapshot was written, nothing was taken for right as it was there, and what was
+/// written is what the snapshot holds.
+fn proves(report: &RestoreReport) -> bool {
+    let anew = report.kept == 0 && report.skipped == 0;
+    let wrong = [&report.problems, &report.damaged, &report.differing];
+    anew && wrong.iter().all(|list| list.is_empty())
 }
 
 fn overwrite(typed: OverwriteArg) -> Overwrite {

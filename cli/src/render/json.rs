@@ -2,6 +2,7 @@
 
 use hucha_store::entry::{Entry, Kind};
 use hucha_store::format::objects::Manifest;
+use hucha_store::notes::{Notes, Proof};
 use hucha_store::source::Problem;
 use serde::Serialize;
 
@@ -83,6 +84,8 @@ pub struct Snapshot {
     stored_bytes: u64,
     incomplete: bool,
     partial: bool,
+    protected: bool,
+    verified: Option<Verified>,
     problem_count: u64,
     duration_ms: u64,
     program: String,
@@ -113,10 +116,26 @@ impl Snapshot {
             stored_bytes: manifest.new_stored,
             incomplete: manifest.incomplete,
             partial: manifest.partial,
+            protected: false,
+            verified: None,
             problem_count: manifest.problem_count,
             duration_ms: manifest.duration_ms,
             program: manifest.program.clone(),
             forgotten: None,
+        }
+    }
+
+    /// With what notes say of it.
+    #[must_use]
+    pub fn noted(self, manifest: &Manifest, notes: &Notes) -> Snapshot {
+        let verified = |(time, by)| Verified {
+            time: rfc3339(time, 0),
+            by: proof(by),
+        };
+        Snapshot {
+            protected: notes.is_protected(manifest.id),
+            verified: notes.verified(manifest.id).map(verified),
+            ..self
         }
     }
 
@@ -127,6 +146,22 @@ impl Snapshot {
             forgotten: Some(time),
             ..self
         }
+    }
+}
+
+/// When a snapshot was last found to be whole, and by what.
+#[derive(Debug, Serialize)]
+struct Verified {
+    time: String,
+    by: &'static str,
+}
+
+/// What proved a snapshot to be whole, in a word.
+pub fn proof(by: Proof) -> &'static str {
+    match by {
+        Proof::Check => "check",
+        Proof::Restore => "restore",
+        Proof::Rehearsal => "rehearsal",
     }
 }
 
@@ -249,6 +284,12 @@ pub struct Verdict {
     pub id: String,
     /// Its time.
     pub time: String,
+    /// Its host.
+    pub host: String,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Its paths.
+    pub paths: Vec<String>,
     /// Whether it stays.
     pub keep: bool,
     /// Why it stays.

@@ -1,0 +1,80 @@
+//! `protect` and `unprotect`.
+
+use std::ffi::OsString;
+
+use hucha_store::format::objects::Manifest;
+use hucha_store::notes::{self, Fact, Notes};
+use hucha_store::repository::Repository;
+
+use super::{Run, find};
+use crate::args::{FilterArgs, ProtectArgs};
+use crate::errors::{Code, Failure, Outcome};
+use crate::names;
+use crate::open::open;
+use crate::render::json::Snapshot;
+
+/// Keeps snapshots from being forgotten.
+pub fn protect(run: &mut Run, args: &ProtectArgs) -> Outcome {
+    say(run, args, true)
+}
+
+/// Lets them be forgotten again.
+pub fn unprotect(run: &mut Run, args: &ProtectArgs) -> Outcome {
+    say(run, args, false)
+}
+
+fn say(run: &mut Run, args: &ProtectArgs, protected: bool) -> Outcome {
+    let repository = open(&run.settings)?;
+    let manifests = named(run, &repository, &args.snapshots, &args.filter)?;
+    let known = Notes::read(&repository)?;
+    let changes = manifests
+        .iter()
+        .filter(|m| known.is_protected(m.id) != protected);
+    let facts: Vec<Fact> = changes
+        .map(|m| Fact::Protected {
+            snapshot: m.id,
+            protected,
+        })
+        .collect();
+    if !run.settings.dry_run {
+        notes::put(&repository, &known, &facts)?;
+    }
+    let now = Notes::read(&repository)?;
+    for manifest in &manifests {
+        if run.out.json {
+            let mut shown = manifest.clone();
+            now.annotate(&mut shown);
+            let shown = Snapshot::new(&shown).noted(&shown, &now);
+            run.out.object("snapshot", &shown)?;
+            continue;
+        }
+        let state = match (run.settings.dry_run, protected) {
+            (true, true) => "would be protected",
+            (true, false) => "would not be protected any more",
+            (false, true) => "is protected",
+            (false, false) => "is not protected",
+        };
+        run.out
+            .summary(&format!("snapshot {:.8} {state}", manifest.id))?;
+    }
+    Ok(Code::Done)
+}
+
+/// The snapshots that names mean, each once. All are found before anything is done:
+/// `latest latest~1` are two.
+pub(super) fn named(
+    run: &Run,
+    repository: &Repository,
+    typed: &[OsString],
+    filter: &FilterArgs,
+) -> Result<Vec<Manifest>, Failure> {
+    let mut manifests: Vec<Manifest> = Vec::new();
+    for typed in typed {
+        let name = names::parse_whole(typed, &run.zone)?;
+        let found = find(repository, &name, filter)?;
+        if manifests.iter().all(|m| m.id != found.id) {
+            manifests.push(found);
+        }
+    }
+    Ok(manifests)
+}
