@@ -1,7 +1,9 @@
 //! Files that users write: lists of patterns and lists of paths. A line that is wrong is named by
 //! file and number. What a pattern means is the matter of `hucha-sources`.
 
-use std::ffi::{OsStr, OsString};
+#[cfg(unix)]
+use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
@@ -52,7 +54,7 @@ pub fn paths(args: &TreeArgs, base: &Path) -> Result<Vec<OsString>, Failure> {
         let text = read(file)?;
         let lines = text.split(|c| *c == b'\n').filter(|line| !line.is_empty());
         for line in lines {
-            paths.push(name(file, line)?);
+            paths.push(os_name(line).ok_or_else(|| no_name(file))?);
         }
     }
     for file in &args.files_from_raw {
@@ -69,7 +71,7 @@ pub fn paths(args: &TreeArgs, base: &Path) -> Result<Vec<OsString>, Failure> {
                 let why = "holds an empty path";
                 return Err(Failure::usage(format_args!("{} {why}", shown(file))));
             }
-            paths.push(name(file, path)?);
+            paths.push(os_name(path).ok_or_else(|| no_name(file))?);
         }
     }
     Ok(paths)
@@ -107,6 +109,10 @@ fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     Ok(text)
 }
 
+fn no_name(file: &Path) -> Failure {
+    Failure::usage(format_args!("{} is no UTF-8", shown(file)))
+}
+
 /// Lines that mean something, with their numbers, without white space around them.
 fn lines<'a>(file: &Path, text: &'a [u8]) -> Result<Vec<(usize, &'a str)>, Failure> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
@@ -122,18 +128,12 @@ fn lines<'a>(file: &Path, text: &'a [u8]) -> Result<Vec<(usize, &'a str)>, Failu
     Ok(found)
 }
 
-/// A path as the system has it.
-#[cfg(unix)]
-fn name(_: &Path, bytes: &[u8]) -> Result<OsString, Failure> {
-    use std::os::unix::ffi::OsStrExt;
-    Ok(OsStr::from_bytes(bytes).to_owned())
-}
-
-/// A path as the system has it.
-#[cfg(not(unix))]
-fn name(file: &Path, bytes: &[u8]) -> Result<OsString, Failure> {
-    let text = std::str::from_utf8(bytes).map(|text| OsStr::new(text).to_owned());
-    text.map_err(|_| Failure::usage(format_args!("{} is no UTF-8", shown(file))))
+/// Bytes as a name of the system; `None` where names are text and these bytes are none.
+pub fn os_name(bytes: &[u8]) -> Option<OsString> {
+    #[cfg(unix)]
+    return Some(std::os::unix::ffi::OsStrExt::from_bytes(bytes)).map(OsStr::to_owned);
+    #[cfg(not(unix))]
+    return std::str::from_utf8(bytes).ok().map(OsString::from);
 }
 
 /// Replaces `$NAME` and `${NAME}`; `$$` is a dollar sign, and so is a `$` before anything else. A

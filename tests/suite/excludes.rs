@@ -1,9 +1,8 @@
 //! What `snapshot` reads and leaves out, by every option that says so.
 
 use std::fs;
-use std::path::Path;
 
-use crate::support::{World, has_tool, is_root};
+use crate::support::{World, can_mount};
 
 const SIGNATURE: &str = "Signature: 8a477f597d28d172789f06886806bc55";
 
@@ -172,29 +171,12 @@ fn paths_come_from_lists() {
 fn mounted(world: &World, line: &str) {
     let mounts = "mount -t tmpfs one s/a/mnt && mount -t tmpfs two s/b && echo x >s/a/mnt/x && \
                   mkdir s/b/d && echo y >s/b/d/y";
-    let script = format!("set -e; {mounts}; {line}");
-    fs::write(world.path("script"), script).unwrap();
-    let unshare = "unshare --mount --propagation private bash script";
-    world.bash(unshare).run().expect(0);
-}
-
-/// Whether file systems can be mounted where nobody else sees it.
-fn can_mount(what: &str) -> bool {
-    let can = is_root(what)
-        && has_tool("unshare", what)
-        && std::process::Command::new("unshare")
-            .args(["--mount", "mount", "-t", "tmpfs", "none", "/mnt"])
-            .status()
-            .is_ok_and(|status| status.success());
-    if !can {
-        eprintln!("!!! SKIPPED, needs the right to mount: {what}");
-    }
-    can
+    world.mounting(&format!("set -e; {mounts}; {line}"));
 }
 
 #[test]
 fn one_file_system_keeps_the_folders_of_others_empty() {
-    if !can_mount("one file system") || !Path::new("/mnt").is_dir() {
+    if !can_mount("one file system") {
         return;
     }
     let world = World::new();

@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use crate::support::data::{self, Random};
-use crate::support::{World, assert_same, differences, has_tool, is_root, size, tool};
+use crate::support::{World, assert_same, can_mount, differences, has_tool, is_root, size, tool};
 
 /// Copies programs and packages of this machine: at least 50,000 files when full.
 fn copy_packages(root: &Path) {
@@ -419,6 +419,49 @@ fn paths_longer_than_the_system_takes_come_back_equal() {
         (again["new_bytes"].as_u64(), again["incomplete"].as_bool()),
         (Some(0), Some(false))
     );
+}
+
+#[test]
+fn attributes_are_read_where_there_is_no_proc() {
+    let what = "attributes without /proc";
+    if !can_mount(what) || !has_tool("setfattr", what) {
+        return;
+    }
+    let world = World::new();
+    data::small_tree(&world.path("src"), 40);
+    attribute(world.path("src/a/small"), "user.tag", "one");
+    world.mounting("set -e; mount -t tmpfs none /proc; $hucha snapshot src");
+    let found = world.ok(["ls", "--json", "latest:src/a/small"]).object();
+    assert_eq!(found["xattrs"][0], "user.tag", "{found}");
+}
+
+#[test]
+fn holes_are_kept_on_every_file_system() {
+    if !can_mount("holes on tmpfs, overlay, and where there are none") {
+        return;
+    }
+    let world = World::new();
+    // ramfs tells of no holes; what comes back is the same. An overlay on an overlay is refused.
+    let script = "set -e; mkdir mem ram over low up work; mount -t tmpfs none mem; \
+        mount -t ramfs none ram; all='mem ram'; \
+        if mount -t overlay -o lowerdir=low,upperdir=up,workdir=work none over; \
+        then all+=' over'; fi; files='all trailing leading middle'; \
+        for fs in $all; do mkdir $fs/src; cd $fs/src; truncate -s 5M all; \
+        printf x >trailing; truncate -s 5M trailing; truncate -s 5M leading; printf x >>leading; \
+        printf x >middle; truncate -s 9M middle; printf x >>middle; cd ../..; \
+        $hucha snapshot --json $fs/src >$fs.json; $hucha restore latest:$fs/src $fs/back; \
+        for f in $files; do cmp $fs/src/$f $fs/back/$f; \
+        [ $fs = ram ] || [ $(stat -c %b $fs/back/$f) -lt 200 ]; done; done";
+    world.mounting(script);
+    for name in ["mem", "over"] {
+        let Ok(text) = fs::read_to_string(world.path(format!("{name}.json"))) else {
+            eprintln!("!!! SKIPPED, cannot be mounted here: holes on {name}");
+            continue;
+        };
+        let taken: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert!(taken["new_bytes"].as_u64().unwrap() < 100_000, "{taken}");
+        assert!(taken["bytes"].as_u64().unwrap() > 20_000_000, "{taken}");
+    }
 }
 
 #[test]

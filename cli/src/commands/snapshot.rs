@@ -119,7 +119,8 @@ fn presence(typed: &OsString) -> Presence {
     let bytes = typed.as_encoded_bytes();
     let colon = bytes.iter().position(|c| *c == b':');
     let (name, header) = bytes.split_at(colon.unwrap_or(bytes.len()));
-    let name = std::str::from_utf8(name).map_or_else(|_| typed.clone(), OsString::from);
+    // Where names are text, so is what was typed.
+    let name = lists::os_name(name).unwrap_or_default();
     let header = header.get(1..).unwrap_or_default().to_vec();
     Presence { name, header }
 }

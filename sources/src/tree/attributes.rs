@@ -25,8 +25,7 @@ pub(super) enum Subject<'a> {
     Named {
         folder: BorrowedFd<'a>,
         name: &'a CStr,
-        /// Its path, for systems where an open folder has none below `/proc`.
-        #[cfg_attr(target_os = "linux", expect(dead_code, reason = "for other systems"))]
+        /// Its path, where an open folder has none below `/proc`.
         path: &'a [u8],
     },
 }
@@ -93,6 +92,9 @@ impl Handle<'_> {
 /// Reads attributes, with buffers that are used again.
 #[derive(Debug)]
 pub(super) struct Reader {
+    /// There is no `/proc`, as in a bare chroot: names are read by their paths. A link swapped in
+    /// could then give a file the attributes of another one; writing never goes that way.
+    by_path: bool,
     list: Vec<u8>,
     value: Vec<u8>,
 }
@@ -100,6 +102,7 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn new() -> Reader {
         Reader {
+            by_path: !std::path::Path::new("/proc/self/fd").exists(),
             list: vec![0; FIRST_BUFFER],
             value: vec![0; FIRST_BUFFER],
         }
@@ -108,7 +111,10 @@ impl Reader {
     /// All attributes in the order of their names, and a message for each that cannot be read.
     pub(super) fn read(&mut self, subject: Subject<'_>) -> (Vec<Xattr>, Vec<String>) {
         let (mut found, mut problems) = (Vec::new(), Vec::new());
-        let handle = subject.handle();
+        let handle = match subject {
+            Subject::Named { path, .. } if self.by_path => Handle::Plain(path.to_vec()),
+            subject => subject.handle(),
+        };
         let listed = match grown(&mut self.list, |buffer| handle.list(buffer)) {
             Ok(len) => self.list.get(..len).unwrap_or_default(),
             Err(error) => {

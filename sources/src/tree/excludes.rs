@@ -53,6 +53,11 @@ impl Excludes {
         })
     }
 
+    /// Whether ignore files are looked for.
+    pub(super) fn has_rules(&self) -> bool {
+        !self.ignore_files.is_empty()
+    }
+
     /// By a pattern, for an absolute path.
     pub(super) fn by_path(&self, path: &[u8]) -> bool {
         self.patterns.matches(path) || self.any_case.matches(path)

@@ -343,7 +343,8 @@ impl<'a> Walk<'a> {
         let too_large = kind == FileType::RegularFile && self.excludes.by_size(size(stat));
         // A folder on which something is mounted is kept, without its contents.
         let elsewhere = self.excludes.one_file_system && !is_folder && wide(stat.st_dev) != device;
-        too_large || elsewhere || (place.is_below && self.is_ignored(is_folder))
+        let has_rules = place.is_below && self.excludes.has_rules();
+        too_large || elsewhere || (has_rules && self.is_ignored(is_folder))
     }
 
     /// What the ignore files of the folders above say, the nearest first.

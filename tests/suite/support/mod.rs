@@ -40,6 +40,20 @@ pub fn has_tool(tool: &str, what: &str) -> bool {
     there
 }
 
+/// Whether file systems can be mounted where nobody else sees it.
+pub fn can_mount(what: &str) -> bool {
+    let can = is_root(what)
+        && has_tool("unshare", what)
+        && Command::new("unshare")
+            .args(["--mount", "mount", "-t", "tmpfs", "none", "/tmp"])
+            .status()
+            .is_ok_and(|status| status.success());
+    if !can {
+        eprintln!("!!! SKIPPED, needs the right to mount: {what}");
+    }
+    can
+}
+
 /// Runs a tool that sets the stage; it must succeed.
 pub fn tool(command: &mut Command) -> String {
     let output = command.output().unwrap();

@@ -158,6 +158,14 @@ impl World {
         Call::new(command)
     }
 
+    /// Runs a script of bash where it may mount and nobody else sees it; it must succeed.
+    #[track_caller]
+    pub fn mounting(&self, script: &str) {
+        fs::write(self.path("script"), script).unwrap();
+        let line = "unshare --mount --propagation private bash script";
+        self.bash(line).run().expect(0);
+    }
+
     /// Runs the binary.
     #[track_caller]
     pub fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Ran {
