@@ -18,6 +18,8 @@ pub(crate) enum Hole {
     NoVerify,
     /// A pack whose put was not answered is put again under its name.
     SameName,
+    /// After a checkpoint nothing goes through the new view (closed by: "Checkpoint").
+    BlindCheckpoint,
 }
 
 thread_local! {

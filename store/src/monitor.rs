@@ -74,6 +74,8 @@ pub struct Counters {
     pub opened: AtomicU64,
     /// What the source left out; a folder counts once.
     pub excluded: AtomicU64,
+    /// Bytes read from the source, holes left out.
+    pub read: AtomicU64,
 }
 
 impl Counters {

@@ -59,6 +59,15 @@ pub trait Contents {
     /// # Errors
     /// When the bytes cannot be read; the entry is then left out and reported.
     fn next(&mut self, buffer: &mut [u8]) -> Result<Piece, ContentError>;
+
+    /// Passes over so many bytes, holes among them, without reading; called before anything is
+    /// read. `false` when it cannot: nothing was passed over then.
+    ///
+    /// # Errors
+    /// Like [`Contents::next`].
+    fn skip(&mut self, _bytes: u64) -> Result<bool, ContentError> {
+        Ok(false)
+    }
 }
 
 /// Why a file's bytes could not be had.

@@ -35,6 +35,11 @@ impl Contents for Bytes<'_> {
         self.0 = rest;
         Ok(Piece::Data(n))
     }
+
+    fn skip(&mut self, bytes: u64) -> Result<bool, ContentError> {
+        self.0 = self.0.get(bytes as usize..).unwrap_or_default();
+        Ok(true)
+    }
 }
 
 impl Source for MapSource {

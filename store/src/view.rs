@@ -160,6 +160,15 @@ impl<'r> View<'r> {
         }
     }
 
+    /// Whether every pack that counts in an earlier view counts here too: then whatever was usable
+    /// there is usable here.
+    pub fn covers(&self, earlier: &View<'_>) -> bool {
+        match (self.valid.read(), earlier.valid.read()) {
+            (Ok(here), Ok(there)) => there.is_subset(&here),
+            _ => false,
+        }
+    }
+
     /// Whether rows of this pack count.
     pub fn is_valid(&self, pack: PackNumber) -> Result<bool, AccessError> {
         #[cfg(test)]

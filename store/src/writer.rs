@@ -5,8 +5,8 @@
 //! acknowledged before its rows go into a segment, every segment before a commit.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::backend::{Area, BackendError, Key, Put, Trouble};
 use crate::clock::Timestamp;
@@ -46,11 +46,10 @@ pub struct Stored {
     pub new_stored: u64,
 }
 
-/// Stores chunks under one session.
+/// Stores chunks under one session at a time.
 pub(crate) struct Writer<'r> {
     repository: &'r Repository,
-    session: Uuid,
-    view: View<'r>,
+    leave: RwLock<Leave<'r>>,
     reader: Reader<'r>,
     /// Chunks that this run stores and the index does not show yet.
     own: Mutex<HashMap<ChunkId, ()>>,
@@ -63,6 +62,13 @@ pub(crate) struct Writer<'r> {
     new_bytes: AtomicU64,
     new_chunks: AtomicU64,
     new_stored: AtomicU64,
+}
+
+/// By whose leave a writer writes: the session, and what may be reused under it.
+#[derive(Clone)]
+struct Leave<'r> {
+    session: Uuid,
+    view: Arc<View<'r>>,
 }
 
 /// Rows of acknowledged packs that stand in no segment yet.
@@ -96,8 +102,10 @@ impl<'r> Writer<'r> {
         let bytes = view.listed().values().sum();
         Writer {
             repository,
-            session,
-            view,
+            leave: RwLock::new(Leave {
+                session,
+                view: Arc::new(view),
+            }),
             dry,
             reader: Reader::new(repository),
             own: Mutex::default(),
@@ -118,9 +126,30 @@ impl<'r> Writer<'r> {
         self
     }
 
+    fn leave(&self) -> Leave<'r> {
+        let leave = self.leave.read();
+        leave.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// What may be reused.
-    pub fn view(&self) -> &View<'r> {
-        &self.view
+    pub fn view(&self) -> Arc<View<'r>> {
+        self.leave().view
+    }
+
+    /// Goes on under another session, with a view that was read after that one was acknowledged.
+    /// Nothing may wait to be stored: call [`Writer::finish`] before. Answers whether all that
+    /// could be referred to before can still be.
+    pub fn go_on(&self, session: &Session<'r>, view: View<'r>) -> bool {
+        let next = Leave {
+            session: session.name(),
+            view: Arc::new(view),
+        };
+        if let Ok(mut own) = self.own.lock() {
+            own.clear();
+        }
+        let mut leave = self.leave.write().unwrap_or_else(PoisonError::into_inner);
+        let last = std::mem::replace(&mut *leave, next);
+        leave.view.covers(&last.view)
     }
 
     /// Reads chunks, for bases and parents.
@@ -143,7 +172,7 @@ impl<'r> Writer<'r> {
         if self.own.lock().is_ok_and(|own| own.contains_key(id)) {
             return Ok(true);
         }
-        Ok(self.view.usable(id)?.is_some())
+        Ok(self.view().usable(id)?.is_some())
     }
 
     /// Takes the duty of storing a chunk; `false` when nobody need to.
@@ -205,7 +234,7 @@ impl<'r> Writer<'r> {
         let keys = self.repository.keys().data_keys();
         let keys: Vec<&crate::crypto::DataKey> = keys.iter().map(|k| &**k).collect();
         let spool = self.repository.environment().cache.as_deref();
-        PackBuilder::new(world, self.session, &keys, spool, self.target)
+        PackBuilder::new(world, self.leave().session, &keys, spool, self.target)
     }
 
     /// Puts a pack; its rows wait for a segment from then on.
@@ -285,15 +314,16 @@ impl<'r> Writer<'r> {
             rows: pending.rows,
         };
         segment.sort();
+        let Leave { session, view } = self.leave();
         for part in split_rows(segment) {
             let packs: Vec<PackId> = part.packs.iter().map(|p| p.id).collect();
-            let (id, body) = seal_segment(self.repository, &part, self.session)?;
+            let (id, body) = seal_segment(self.repository, &part, session)?;
             self.put_fresh(&named_key(Area::Index, id), &body)?;
             let ids: Vec<ChunkId> = part.rows.iter().map(|r| r.id).collect();
             self.repository
                 .index()
                 .apply_own(&self.repository.segments(), id, part)?;
-            packs.into_iter().for_each(|p| self.view.add_own(p));
+            packs.into_iter().for_each(|p| view.add_own(p));
             if let Ok(mut own) = self.own.lock() {
                 ids.iter().for_each(|id| {
                     own.remove(id);
@@ -453,11 +483,12 @@ impl Lane<'_, '_> {
         plain: &[u8],
         bases: &[ChunkId],
     ) -> Result<Option<EncodedChunk>, AccessError> {
+        let view = self.writer.view();
         let mut refs = Bases::NONE;
         let mut prefix = Vec::new();
         let mut depth = 0;
         for base in bases.iter().filter(|b| **b != id) {
-            let Some(usable) = self.writer.view.usable(base)? else {
+            let Some(usable) = view.usable(base)? else {
                 continue;
             };
             if usable.place.depth >= self.writer.repository.max_depth() {

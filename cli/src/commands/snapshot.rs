@@ -12,7 +12,7 @@ use hucha_store::clock::Timestamp;
 use hucha_store::entry::Entry;
 use hucha_store::monitor::Monitor;
 use hucha_store::repository::{InitOptions, Repository};
-use hucha_store::snapshot::{SnapshotOptions, SnapshotReport, snapshot as take};
+use hucha_store::snapshot::{ParentChoice, SnapshotOptions, SnapshotReport, snapshot as take};
 use hucha_store::source::{Open, Problem, Profile, Sink, Source, SourceError, Stop};
 
 use super::{Run, commas, init, now};
@@ -44,7 +44,11 @@ pub fn snapshot(run: &mut Run, args: &SnapshotArgs) -> Outcome {
         label: args.label.clone(),
         program: concat!("hucha ", env!("CARGO_PKG_VERSION")).to_owned(),
         dry_run: run.settings.dry_run,
-        force: args.force,
+        parent: match args.force {
+            true => ParentChoice::None,
+            false => ParentChoice::Newest,
+        },
+        ..SnapshotOptions::default()
     };
     signals::watch();
     let progress = Progress::start(&run.settings);

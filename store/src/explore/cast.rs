@@ -17,7 +17,7 @@ use crate::gc::{Fence, GcError, gc, merge};
 use crate::holes::{self, Hole};
 use crate::monitor::Silent;
 use crate::repository::Repository;
-use crate::snapshot::{SnapshotError, SnapshotOptions, snapshot};
+use crate::snapshot::{Every, SnapshotError, SnapshotOptions, snapshot};
 use crate::snapshots::SnapshotList;
 use crate::source::{Profile, Sink, Source, SourceError};
 use crate::testing::{self, MapSource, single_chunks};
@@ -27,6 +27,8 @@ use crate::testing::{self, MapSource, single_chunks};
 pub(super) enum Role {
     /// Takes a snapshot of files, a letter each.
     Snapshot(&'static str),
+    /// Takes one of files, with a checkpoint after each that is read.
+    Checkpoints(&'static str),
     /// Takes one of what cannot be read again.
     Stream(&'static str),
     /// Reads files and then fails: gives up.
@@ -194,6 +196,13 @@ impl Part {
         let silent = Silent::default();
         match self.role {
             Role::Snapshot(letters) => taken(&repository, &mut folder(letters)),
+            Role::Checkpoints(letters) => {
+                let every = Every {
+                    bytes: 1,
+                    seconds: u64::MAX,
+                };
+                taken_with(&repository, &mut folder(letters), every)
+            }
             Role::Stream(letters) => taken(&repository, &mut Once(folder(letters))),
             Role::Fail(letters) => taken(&repository, &mut Failing(folder(letters))),
             Role::Gc(fence) => match gc(&repository, &thorough(fence), &silent) {
@@ -249,8 +258,13 @@ pub(super) fn open_door(stage: &Arc<Stage>, me: usize, cache: &Cache) -> Reposit
 }
 
 fn taken(repository: &Repository, source: &mut dyn Source) -> End {
+    taken_with(repository, source, Every::default())
+}
+
+fn taken_with(repository: &Repository, source: &mut dyn Source, checkpoint: Every) -> End {
     let options = SnapshotOptions {
         host: "test".into(),
+        checkpoint,
         ..SnapshotOptions::default()
     };
     match snapshot(repository, source, &options, &Silent::default()) {

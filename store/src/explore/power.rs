@@ -14,23 +14,29 @@ const BOUND: Bound = Bound {
     deep: 1000,
 };
 
-fn search(start: &Start, roles: [Role; 2], hole: Option<Hole>) -> Found {
+fn search(decisions: usize, start: &Start, roles: [Role; 2], hole: Option<Hole>) -> Found {
     let mut scene = Scene::of(start, &roles);
     scene.hole = hole;
     scene.start.oracle.lenient = hole.is_some();
-    explore(&Troupe::new(2), &scene, BOUND)
+    let bound = Bound { decisions, ..BOUND };
+    explore(&Troupe::new(2), &scene, bound)
 }
 
 /// With the hole open a snapshot loses a chunk; with all holes closed nothing does.
 fn finds(start: &Start, roles: [Role; 2], hole: Hole) {
-    let found = search(start, roles, Some(hole));
+    finds_within(BOUND.decisions, start, roles, hole);
+}
+
+/// The same with so many decisions at most.
+fn finds_within(decisions: usize, start: &Start, roles: [Role; 2], hole: Hole) {
+    let found = search(decisions, start, roles, Some(hole));
     let (schedule, why) = found.violation.expect("the hole is found");
     println!(
         "{hole:?} after {} schedules: {why} by {schedule:?}",
         found.schedules
     );
     assert!(why.contains("has lost chunk"), "{why}");
-    let closed = search(start, roles, None);
+    let closed = search(decisions, start, roles, None);
     assert!(closed.violation.is_none(), "{:?}", closed.violation);
 }
 
@@ -68,6 +74,12 @@ fn finds_hole_no_waiting() {
 fn finds_hole_same_name() {
     let roles = [Role::Snapshot("ad"), Role::Gc(Fence::Now)];
     finds(&forgotten(), roles, Hole::SameName);
+}
+
+#[test]
+fn finds_hole_blind_checkpoint() {
+    let roles = [Role::Checkpoints("ad"), Role::Gc(Fence::Now)];
+    finds_within(1, &forgotten(), roles, Hole::BlindCheckpoint);
 }
 
 #[test]

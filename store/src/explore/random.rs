@@ -104,8 +104,9 @@ fn of_seed(starts: &[Start], seed: u64) -> (Scene, Chance) {
 fn role(dice: &mut Dice, start: &Start) -> Role {
     let letters = dice.pick(&["ad", "b", "bc", "abde", "AB", "Bd", "A", "cf"]);
     let past = start.snapshots.len() as u64;
-    match dice.roll(14) {
-        0..4 => Role::Snapshot(letters),
+    match dice.roll(16) {
+        0..3 => Role::Snapshot(letters),
+        3 | 14 | 15 => Role::Checkpoints(letters),
         4 => Role::Stream(letters),
         5 => Role::Fail(letters),
         6 | 7 => Role::Gc(Fence::Auto),

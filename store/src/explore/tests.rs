@@ -121,6 +121,24 @@ fn roles(start: &Start) -> Vec<Role> {
     ]
 }
 
+/// A writer with checkpoints and each other role, in both orders.
+fn checkpoint_scenes(start: &Start) -> Vec<Scene> {
+    let all = roles(start);
+    let Some(Role::Snapshot(letters)) = all.first() else {
+        return Vec::new();
+    };
+    let mut scenes = Vec::new();
+    let own = Role::Checkpoints(letters);
+    for other in [own, Role::ForgetNew].iter().chain(&all) {
+        for first in [0, 1] {
+            let mut scene = Scene::of(start, &[own, *other]);
+            scene.first = first;
+            scenes.push(scene);
+        }
+    }
+    scenes
+}
+
 /// Every ordered pair of roles at a start.
 fn scenes(start: &Start) -> Vec<Scene> {
     let roles = roles(start);
@@ -203,6 +221,32 @@ fn exhaustive_one_decision() {
         .map(|s| (s, bound))
         .collect();
     explore_all(scenes);
+}
+
+/// Checkpoints beside every role, from every start, with one decision.
+#[test]
+fn exhaustive_checkpoints_one_decision() {
+    let bound = Bound {
+        decisions: 1,
+        faults: true,
+        deep: 1,
+    };
+    let starts = starts();
+    let scenes = starts.iter().flat_map(checkpoint_scenes);
+    explore_all(scenes.map(|s| (s, bound)).collect());
+}
+
+/// The same with two decisions: the quick part from one start, the second decision a switch.
+#[test]
+fn exhaustive_checkpoints_two_decisions() {
+    let bound = Bound {
+        decisions: 2,
+        faults: is_full(),
+        deep: if is_full() { 4 } else { 64 },
+    };
+    let starts = if is_full() { starts() } else { vec![forgotten()] };
+    let scenes = starts.iter().flat_map(checkpoint_scenes);
+    explore_all(scenes.map(|s| (s, bound)).collect());
 }
 
 /// The same with two decisions. The quick part leaves out starts that resemble others.

@@ -280,6 +280,9 @@ pub struct Manifest {
     pub incomplete: bool,
     /// A checkpoint, not a whole snapshot.
     pub partial: bool,
+    /// The checkpoint fell into its last entry: a file of so many bytes, of which it holds the
+    /// beginning.
+    pub unfinished: Option<u64>,
     /// The snapshot that unchanged files were taken from.
     pub parent: Option<Uuid>,
     /// The snapshot that this one repeats (undelete, rewrite, repair).
@@ -302,6 +305,7 @@ pub const MAX_PROBLEMS: usize = 20;
 const FLAG_INCOMPLETE: u64 = 1;
 const FLAG_PARTIAL: u64 = 2;
 const KNOWN: std::ops::RangeInclusive<u8> = 1..=26;
+const UNFINISHED: u8 = 28;
 /// Known numbers that this version does not use itself and passes on: job, trigger, member.
 const PASSED_ON: std::ops::RangeInclusive<u8> = 22..=24;
 
@@ -346,6 +350,9 @@ impl Manifest {
             .u64(21, self.problem_count)
             .u64(25, self.duration_ms)
             .u64(26, self.files);
+        if let Some(length) = self.unfinished {
+            fields.u64(UNFINISHED, length);
+        }
         for (tag, value) in &self.unknown {
             fields.bytes(*tag, value);
         }
@@ -361,7 +368,8 @@ impl Manifest {
                 .collect()
         };
         let flags = fields.u64_or(16, 0)?;
-        let unknown = |(tag, _): &(u8, &[u8])| !KNOWN.contains(tag) || PASSED_ON.contains(tag);
+        let known = |tag: &u8| KNOWN.contains(tag) && !PASSED_ON.contains(tag);
+        let unknown = |(tag, _): &(u8, &[u8])| !known(tag) && *tag != UNFINISHED;
         Ok(Manifest {
             name: Uuid(fields.array(1)?),
             id: SnapshotId(fields.array(3)?),
@@ -382,6 +390,10 @@ impl Manifest {
             new_stored: fields.u64_or(15, 0)?,
             incomplete: flags & FLAG_INCOMPLETE != 0,
             partial: flags & FLAG_PARTIAL != 0,
+            unfinished: match fields.get(UNFINISHED) {
+                Some(_) => Some(fields.u64(UNFINISHED)?),
+                None => None,
+            },
             parent: fields.optional_array(17)?.map(Uuid),
             origin: fields.optional_array(18)?.map(Uuid),
             program: text(19),
@@ -468,7 +480,8 @@ mod tests {
             new_bytes: 3,
             new_stored: 4,
             incomplete: true,
-            partial: false,
+            partial: true,
+            unfinished: Some(6),
             parent: Some(Uuid([5; 16])),
             origin: None,
             program: "hucha 0.1.0".into(),

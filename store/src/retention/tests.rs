@@ -91,6 +91,7 @@ fn snapshot(number: u32, time: Timestamp) -> Manifest {
         new_stored: 0,
         incomplete: false,
         partial: false,
+        unfinished: None,
         parent: None,
         origin: None,
         program: String::new(),

@@ -15,6 +15,15 @@ use crate::writer::{Lane, Writer};
 /// What an assembly gives: root, totals, and later names of files that could not be read.
 pub(super) type Assembled = (Option<TreeRoot>, Totals, Vec<Vec<u8>>);
 
+/// The tree of what came so far.
+#[derive(Debug, Default)]
+pub(super) struct SoFar {
+    pub root: Option<TreeRoot>,
+    pub totals: Totals,
+    /// The last entry is a file of so many bytes, of which only the beginning came.
+    pub unfinished: Option<u64>,
+}
+
 /// Builds the tree of one snapshot.
 pub(super) struct Assembler<'w, 'r> {
     pages: Pages<'w, 'r>,
@@ -80,7 +89,7 @@ impl<'w, 'r> Assembler<'w, 'r> {
                 self.open = Some((entry, ContentBuilder::default()));
                 Ok(())
             }
-            Step::Hole(len) => self.extents(vec![Extent::Hole(len)]),
+            Step::Extents(extents) => self.extents(extents),
             Step::End => {
                 let Some((mut entry, content)) = self.open.take() else {
                     return Ok(());
@@ -118,6 +127,28 @@ impl<'w, 'r> Assembler<'w, 'r> {
         // A page that this entry closed was still like the page before.
         self.pages.like = like.or(self.pages.like);
         Ok(())
+    }
+
+    /// The tree as if nothing more came, all of its pages sealed. Goes on as if it had not been
+    /// asked.
+    pub fn so_far(&mut self) -> Result<SoFar, AccessError> {
+        let mut tree = self.tree.clone();
+        let mut unfinished = None;
+        if let Some((entry, content)) = &self.open
+            && !content.is_empty()
+        {
+            let mut entry = entry.clone();
+            unfinished = Some(entry.meta.size);
+            (entry.content, entry.meta.size) = content.clone().finish(&mut self.pages)?;
+            tree.push(self.keys, &mut self.pages, &entry)?;
+        }
+        let (root, totals) = tree.finish(self.keys, &mut self.pages)?;
+        self.pages.lane.flush()?;
+        Ok(SoFar {
+            root,
+            totals,
+            unfinished,
+        })
     }
 
     /// Closes the tree and seals its pages.

@@ -2,23 +2,30 @@
 //!
 //! Hands everything on in the order of the entries; hashing and storing happen elsewhere.
 
-use std::cmp::Ordering;
 use std::io::{self, Read};
 
 use hucha_chunker::{ChunkStream, Cutter};
 
-use crate::entry::{Content, Entry, Kind, MAX_INLINE, path_order};
+use crate::entry::{Content, Entry, Extent, Kind, MAX_INLINE};
 use crate::error::AccessError;
-use crate::format::objects::TreeRoot;
+use crate::format::objects::Manifest;
 use crate::id::ChunkId;
 use crate::monitor::{Action, Counters, Event, Monitor};
+use crate::snapshot::Compare;
+use crate::snapshot::assemble::SoFar;
+use crate::snapshot::checkpoint::Checkpoints;
+use crate::snapshot::parents::{Beginning, Known, Parent, is_unchanged};
 use crate::source::{ContentError, Contents, Open, Piece, Problem, Sink, Stop};
-use crate::tree::{Item as Known, Tree, Walk, inline};
+use crate::tree::{Tree, inline};
 use crate::writer::Writer;
 
 /// Chunks that are handed on together: at most so many plain bytes, or one chunk.
 const BATCH: usize = 256 << 10;
 
+/// Extents that are handed on together.
+const EXTENTS: usize = 256;
+/// Problems that a report lists; what comes after them is counted.
+const MAX_LISTED: usize = 10_000;
 /// Longest path that is stored.
 const MAX_PATH: usize = 64 << 10;
 /// Most bytes of extended attributes of one entry: they stand in one chunk.
@@ -41,6 +48,13 @@ pub(super) trait Flow {
     /// # Errors
     /// When the run cannot go on.
     fn chunks(&mut self, chunks: Vec<Vec<u8>>) -> Result<(), Stop>;
+
+    /// The tree of all that was handed on. All of it is sealed afterwards, and nothing is on its
+    /// way to the writer any more.
+    ///
+    /// # Errors
+    /// When the run cannot go on.
+    fn so_far(&mut self) -> Result<SoFar, Stop>;
 }
 
 /// A step of the assembly.
@@ -52,60 +66,84 @@ pub(super) enum Step {
     Link(Entry),
     /// A file whose chunks and holes follow.
     Begin(Entry, Option<ChunkId>),
-    /// A hole in it.
-    Hole(u64),
+    /// Extents of it that are not read: holes, and what is known already.
+    Extents(Vec<Extent>),
     /// It is complete.
     End,
     /// It could not be read to its end and is left out.
     Abort,
 }
 
-/// The sink.
-pub(super) struct Intake<'a, F> {
-    flow: F,
-    writer: &'a Writer<'a>,
-    tree: &'a Tree<'a, 'a>,
-    parent: Option<Parent<'a>>,
-    stream: ChunkStream,
-    monitor: &'a dyn Monitor,
-    problems: Vec<Problem>,
-    failure: Option<AccessError>,
-    fatal: Option<String>,
+/// What an intake goes by.
+#[derive(Clone, Copy)]
+pub(super) struct Setting<'a, 'r> {
+    pub writer: &'a Writer<'r>,
+    pub cutter: &'a Cutter,
+    pub compare: Compare,
+    pub monitor: &'a dyn Monitor,
 }
 
-/// The parent's entries, one ahead.
-struct Parent<'a> {
-    walk: Walk<'a, 'a, 'a>,
-    next: Option<Known>,
+/// A snapshot to compare with, and its tree.
+pub(super) type ParentTree<'a, 'r> = (&'a Manifest, Tree<'a, 'r>);
+
+/// What could not be read: the first ones, and how many there are.
+#[derive(Debug, Default)]
+pub(super) struct Problems {
+    pub first: Vec<Problem>,
+    pub count: u64,
+}
+
+impl Problems {
+    pub fn add(&mut self, problem: Problem) {
+        self.count += 1;
+        if self.first.len() < MAX_LISTED {
+            self.first.push(problem);
+        }
+    }
+}
+
+/// The sink.
+pub(super) struct Intake<'a, 'r, F> {
+    flow: F,
+    setting: Setting<'a, 'r>,
+    checkpoints: Option<Checkpoints<'a, 'r>>,
+    parents: Vec<Parent<'a, 'a, 'r>>,
+    /// Reads lists of extents.
+    contents: Tree<'a, 'r>,
+    stream: ChunkStream,
+    problems: Problems,
+    failure: Option<AccessError>,
+    fatal: Option<String>,
 }
 
 /// What the sink leaves behind.
 pub(super) struct Left<F> {
     pub flow: F,
-    pub problems: Vec<Problem>,
+    pub problems: Problems,
     pub failure: Option<AccessError>,
     pub fatal: Option<String>,
 }
 
-impl<'a, F: Flow> Intake<'a, F> {
+impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
+    /// A sink that compares with the parents in their order.
     pub fn new(
         flow: F,
-        writer: &'a Writer<'a>,
-        tree: &'a Tree<'a, 'a>,
-        parent: Option<TreeRoot>,
-        cutter: &Cutter,
-        monitor: &'a dyn Monitor,
-    ) -> Intake<'a, F> {
-        let parent = parent.and_then(|_| Parent::begin(tree, monitor));
-        let stream = ChunkStream::new(cutter);
+        setting: Setting<'a, 'r>,
+        parents: &'a [ParentTree<'a, 'r>],
+        checkpoints: Option<Checkpoints<'a, 'r>>,
+    ) -> Intake<'a, 'r, F> {
+        let begin = |(manifest, tree): &'a ParentTree<'a, 'r>| {
+            let parent = Parent::begin(tree, manifest);
+            parent.map_err(|e| setting.monitor.event(Event::Note(&unusable(&e))))
+        };
         Intake {
             flow,
-            writer,
-            tree,
-            parent,
-            stream,
-            monitor,
-            problems: Vec::new(),
+            setting,
+            checkpoints,
+            parents: parents.iter().filter_map(|p| begin(p).ok()).collect(),
+            contents: Tree::new(setting.writer.reader(), None),
+            stream: ChunkStream::new(setting.cutter),
+            problems: Problems::default(),
             failure: None,
             fatal: None,
         }
@@ -144,7 +182,7 @@ impl<'a, F: Flow> Intake<'a, F> {
     /// Whether a file was changed so shortly before it is read that a further change may leave no
     /// trace in its times: file systems count in ticks, some in seconds.
     fn may_change_unseen(&self, entry: &Entry) -> bool {
-        let now = self.writer.reader().repository().environment().clock.now();
+        let now = self.setting.writer.reader().repository().environment().clock.now();
         let changed = entry.meta.ctime.max(entry.meta.mtime);
         let coarse = entry.meta.ctime.nanos == 0 && entry.meta.mtime.nanos == 0;
         let age = i128::from(now.seconds - changed.seconds) * 1_000_000_000 + i128::from(now.nanos)
@@ -158,102 +196,170 @@ impl<'a, F: Flow> Intake<'a, F> {
     }
 
     fn report(&mut self, path: &[u8], message: String) {
-        self.monitor.event(Event::Problem {
+        self.setting.monitor.event(Event::Problem {
             path,
             message: &message,
         });
-        self.problems.push(Problem {
+        self.problems.add(Problem {
             path: path.to_vec(),
             message,
         });
     }
 
-    /// The parent's entry at this path, and the page that it, or its place, is in. A parent that
-    /// cannot be read is done without.
-    fn look_up(&mut self, path: &[u8]) -> (Option<Entry>, Option<ChunkId>) {
-        let Some(parent) = &mut self.parent else {
-            return (None, None);
-        };
-        loop {
-            let order = match &parent.next {
-                Some((known, _)) => path_order(&known.path, path),
-                None => return (None, parent.walk.page()),
-            };
-            match order {
-                Ordering::Greater => return (None, parent.walk.page()),
-                Ordering::Equal => {
-                    let page = parent.walk.page();
-                    let known = parent.next.as_ref().map(|(known, _)| known.clone());
-                    return (known, page);
-                }
-                Ordering::Less => match parent.walk.next_item() {
-                    Ok(next) => parent.next = next,
-                    Err(e) => {
-                        let note = format!("the parent cannot be used: {e}");
-                        self.monitor.event(Event::Note(&note));
-                        self.parent = None;
-                        return (None, None);
-                    }
-                },
+    /// What the parents have at this path, and the page that it, or its place, is in. A parent
+    /// that cannot be read is done without.
+    fn look_up(&mut self, path: &[u8]) -> (Vec<Known>, Option<ChunkId>) {
+        let mut all = Vec::with_capacity(self.parents.len());
+        let monitor = self.setting.monitor;
+        self.parents.retain_mut(|parent| match parent.look_up(path) {
+            Ok(known) => {
+                all.push(known);
+                true
             }
-        }
+            Err(e) => {
+                monitor.event(Event::Note(&unusable(&e)));
+                false
+            }
+        });
+        let page = all.iter().find_map(|known| known.page);
+        (all, page)
     }
 
     /// The content of an unchanged file, when everything that it refers to may be reused.
-    fn unchanged(&mut self, entry: &Entry, known: Option<Entry>) -> Result<Option<Content>, Stop> {
-        let Some(known) = known.filter(|k| is_unchanged(entry, k)) else {
-            return Ok(None);
-        };
-        match self.may_reuse(&known.content) {
-            Ok(true) => Ok(Some(known.content)),
-            Ok(false) => Ok(None),
-            Err(e) if e.is_damage() => Ok(None),
-            Err(e) => Err(self.fail(e)),
+    fn unchanged(&mut self, entry: &Entry, known: Vec<Known>) -> Result<Unchanged, Stop> {
+        let mut found = Unchanged::default();
+        for known in known {
+            let Some(old) = known.entry else { continue };
+            if !is_unchanged(entry, &old, self.setting.compare) {
+                continue;
+            }
+            match (self.may_reuse(&old.content), known.beginning) {
+                (Ok(true), None) => {
+                    found.whole = Some(old.content);
+                    return Ok(found);
+                }
+                (Ok(true), Some(bytes)) => {
+                    let content = old.content;
+                    found.beginning.get_or_insert(Beginning { content, bytes });
+                }
+                (Ok(false), _) => {}
+                (Err(e), _) if e.is_damage() => {}
+                (Err(e), _) => return Err(self.fail(e)),
+            }
         }
+        Ok(found)
     }
 
     fn may_reuse(&self, content: &Content) -> Result<bool, AccessError> {
-        self.tree
-            .for_each_id(content, &mut |_, id| self.writer.may_reuse(id))
+        let writer = self.setting.writer;
+        self.contents
+            .for_each_id(content, &mut |_, id| writer.may_reuse(id))
     }
 
-    /// Reads one file.
-    fn read(&mut self, entry: Entry, page: Option<ChunkId>, open: Open<'_>) -> Result<(), Stop> {
+    /// Commits what came so far, when it is time.
+    fn checkpoint(&mut self) -> Result<(), Stop> {
+        let Some(checkpoints) = &mut self.checkpoints else {
+            return Ok(());
+        };
+        if !checkpoints.is_due() {
+            return Ok(());
+        }
+        let so_far = self.flow.so_far()?;
+        let taken = checkpoints.take(&so_far, &self.problems);
+        taken.map_err(|e| self.fail(e))
+    }
+
+    /// Reads one file, or what comes after its beginning.
+    fn read(
+        &mut self,
+        entry: Entry,
+        page: Option<ChunkId>,
+        beginning: Option<Beginning>,
+        open: Open<'_>,
+    ) -> Result<(), Stop> {
         let path = entry.path.clone();
         let mut contents = match open() {
             Ok(contents) => contents,
             Err(e) => return self.unreadable(&path, e),
         };
-        Counters::add(&self.monitor.counters().opened, 1);
+        Counters::add(&self.setting.monitor.counters().opened, 1);
         self.stream.reset();
+        let skipped = beginning.as_ref().map_or(Ok(false), |b| contents.skip(b.bytes));
         let mut input = Input {
             contents: &mut *contents,
             next: None,
             error: None,
         };
-        let mut batch = Batch::default();
-        let first = match self.stream.next(&mut input) {
-            Ok(first) => first.map(<[u8]>::to_vec),
-            Err(_) => return self.unreadable(&path, input.take_error()),
-        };
-        if let (Some(small), None) = (inline(first.as_deref().unwrap_or(&[])), input.next) {
-            return self.whole_small(entry, page, small, first.map_or(0, |f| f.len()));
+        match (skipped, beginning) {
+            (Ok(true), Some(beginning)) => {
+                self.flow.step(Step::Begin(entry, page))?;
+                self.take_over(&beginning)?;
+            }
+            (Err(e), _) => return self.unreadable(&path, e),
+            _ => match self.stream.next(&mut input) {
+                Ok(first) => {
+                    let first = first.map(<[u8]>::to_vec).unwrap_or_default();
+                    if let (Some(small), None) = (inline(&first), input.next) {
+                        return self.whole_small(entry, page, small, first.len());
+                    }
+                    self.flow.step(Step::Begin(entry, page))?;
+                    return self.read_rest(&path, input, first);
+                }
+                Err(_) => return self.unreadable(&path, input.take_error()),
+            },
         }
-        self.flow.step(Step::Begin(entry, page))?;
-        if let Some(first) = first {
+        self.read_rest(&path, input, Vec::new())
+    }
+
+    /// Hands on the extents of a beginning.
+    fn take_over(&mut self, beginning: &Beginning) -> Result<(), Stop> {
+        let mut batch = Vec::with_capacity(EXTENTS);
+        let extents = match self.contents.extents(&beginning.content) {
+            Ok(extents) => extents,
+            Err(e) => return Err(self.fail(e)),
+        };
+        for extent in extents {
+            match extent {
+                Ok(extent) => batch.push(extent),
+                Err(e) => {
+                    self.failure.get_or_insert(e);
+                    return Err(Stop);
+                }
+            }
+            if batch.len() == EXTENTS {
+                self.flow.step(Step::Extents(std::mem::take(&mut batch)))?;
+            }
+        }
+        Counters::add(&self.setting.monitor.counters().bytes, beginning.bytes);
+        self.flow.step(Step::Extents(batch))
+    }
+
+    /// Reads a file on to its end. The first chunk may be there already; empty: it is not.
+    fn read_rest(
+        &mut self,
+        path: &[u8],
+        mut input: Input<'_>,
+        first: Vec<u8>,
+    ) -> Result<(), Stop> {
+        let mut batch = Batch::default();
+        if !first.is_empty() {
             self.add(&mut batch, first)?;
         }
         loop {
             match self.stream.next(&mut input) {
                 Ok(Some(chunk)) => {
                     let chunk = chunk.to_vec();
+                    if self.checkpoints.as_ref().is_some_and(|c| c.is_due()) {
+                        self.send(&mut batch)?;
+                        self.checkpoint()?;
+                    }
                     self.add(&mut batch, chunk)?;
                 }
                 Ok(None) => match input.next.take() {
                     Some(hole) => {
                         self.send(&mut batch)?;
-                        Counters::add(&self.monitor.counters().bytes, hole);
-                        self.flow.step(Step::Hole(hole))?;
+                        Counters::add(&self.setting.monitor.counters().bytes, hole);
+                        self.flow.step(Step::Extents(vec![Extent::Hole(hole)]))?;
                         self.stream.reset();
                     }
                     None => break,
@@ -261,18 +367,27 @@ impl<'a, F: Flow> Intake<'a, F> {
                 Err(_) => {
                     let error = input.take_error();
                     self.flow.step(Step::Abort)?;
-                    return self.unreadable(&path, error);
+                    return self.unreadable(path, error);
                 }
             }
         }
-        drop(contents);
         self.send(&mut batch)?;
         self.flow.step(Step::End)?;
-        self.monitor.event(Event::Entry {
-            path: &path,
+        self.setting.monitor.event(Event::Entry {
+            path,
             action: Action::Stored,
         });
         Ok(())
+    }
+
+    /// Counts bytes that were read.
+    fn count(&mut self, bytes: u64) {
+        let counters = self.setting.monitor.counters();
+        Counters::add(&counters.bytes, bytes);
+        Counters::add(&counters.read, bytes);
+        if let Some(checkpoints) = &mut self.checkpoints {
+            checkpoints.count(bytes);
+        }
     }
 
     fn whole_small(
@@ -284,8 +399,8 @@ impl<'a, F: Flow> Intake<'a, F> {
     ) -> Result<(), Stop> {
         entry.content = content;
         entry.meta.size = size as u64;
-        Counters::add(&self.monitor.counters().bytes, size as u64);
-        self.monitor.event(Event::Entry {
+        self.count(size as u64);
+        self.setting.monitor.event(Event::Entry {
             path: &entry.path,
             action: Action::Stored,
         });
@@ -293,7 +408,7 @@ impl<'a, F: Flow> Intake<'a, F> {
     }
 
     fn add(&mut self, batch: &mut Batch, chunk: Vec<u8>) -> Result<(), Stop> {
-        Counters::add(&self.monitor.counters().bytes, chunk.len() as u64);
+        self.count(chunk.len() as u64);
         if batch.bytes > 0 && batch.bytes + chunk.len() > BATCH {
             self.send(batch)?;
         }
@@ -325,25 +440,26 @@ impl<'a, F: Flow> Intake<'a, F> {
     }
 }
 
-impl<'a> Parent<'a> {
-    fn begin(tree: &'a Tree<'a, 'a>, monitor: &dyn Monitor) -> Option<Parent<'a>> {
-        let begin = || {
-            let mut walk = tree.walk(b"")?;
-            let next = walk.next_item()?;
-            Ok::<_, AccessError>(Parent { walk, next })
-        };
-        begin()
-            .map_err(|e| monitor.event(Event::Note(&format!("the parent cannot be used: {e}"))))
-            .ok()
-    }
+/// What the parents know of an unchanged file.
+#[derive(Default)]
+struct Unchanged {
+    /// All of its content.
+    whole: Option<Content>,
+    /// What a checkpoint holds of it.
+    beginning: Option<Beginning>,
 }
 
-impl<F: Flow> Sink for Intake<'_, F> {
+fn unusable(error: &AccessError) -> String {
+    format!("the parent cannot be used: {error}")
+}
+
+impl<F: Flow> Sink for Intake<'_, '_, F> {
     fn entry(&mut self, mut entry: Entry, contents: Option<Open<'_>>) -> Result<(), Stop> {
         if !self.is_storable(&mut entry) {
             return Ok(());
         }
-        Counters::add(&self.monitor.counters().entries, 1);
+        self.checkpoint()?;
+        Counters::add(&self.setting.monitor.counters().entries, 1);
         let (known, page) = self.look_up(&entry.path);
         if entry
             .group
@@ -356,10 +472,11 @@ impl<F: Flow> Sink for Intake<'_, F> {
             entry.content = Content::None;
             return self.flow.step(Step::Whole(entry, page));
         };
-        if let Some(content) = self.unchanged(&entry, known)? {
+        let unchanged = self.unchanged(&entry, known)?;
+        if let Some(content) = unchanged.whole {
             entry.content = content;
-            Counters::add(&self.monitor.counters().bytes, entry.meta.size);
-            self.monitor.event(Event::Entry {
+            Counters::add(&self.setting.monitor.counters().bytes, entry.meta.size);
+            self.setting.monitor.event(Event::Entry {
                 path: &entry.path,
                 action: Action::Unchanged,
             });
@@ -369,7 +486,7 @@ impl<F: Flow> Sink for Intake<'_, F> {
             // An inode of 0 is never taken for unchanged.
             entry.meta.inode = 0;
         }
-        self.read(entry, page, contents)
+        self.read(entry, page, unchanged.beginning, contents)
     }
 
     fn problem(&mut self, problem: Problem) {
@@ -377,20 +494,10 @@ impl<F: Flow> Sink for Intake<'_, F> {
     }
 
     fn excluded(&mut self, path: &[u8]) {
-        Counters::add(&self.monitor.counters().excluded, 1);
+        Counters::add(&self.setting.monitor.counters().excluded, 1);
         let action = Action::Excluded;
-        self.monitor.event(Event::Entry { path, action });
+        self.setting.monitor.event(Event::Entry { path, action });
     }
-}
-
-/// Whether nothing about a file hints at a change: size, mtime, ctime and inode are those of the
-/// parent. An inode of 0 tells nothing.
-fn is_unchanged(entry: &Entry, known: &Entry) -> bool {
-    let (new, old) = (&entry.meta, &known.meta);
-    known.kind == Kind::File
-        && new.inode != 0
-        && (new.size, new.mtime, new.ctime, new.inode)
-            == (old.size, old.mtime, old.ctime, old.inode)
 }
 
 #[derive(Default)]

@@ -1,28 +1,37 @@
 //! Taking a snapshot: from a source to a committed manifest (gc-protocol.md,
 //! "Writer").
 //!
-//! This file is the order of steps; `intake` reads and cuts, `assemble` builds the tree,
-//! `pool` runs them on threads, `republish` is a fenced writer's second run.
+//! This file is the order of steps; `parents` says what to compare with, `intake` reads and cuts,
+//! `assemble` builds the tree, `pool` runs them on threads, `checkpoint` commits what a long run
+//! has so far, `republish` is a fenced writer's second run.
 
 mod assemble;
+mod checkpoint;
 mod intake;
+mod parents;
 mod pool;
 pub(crate) mod republish;
+#[cfg(test)]
+mod tests;
 
 use hucha_chunker::{Cutter, GearTable};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::clock::Timestamp;
 use crate::error::AccessError;
-use crate::format::objects::{MAX_PROBLEMS, Manifest, SessionKind, TreeRoot};
+use crate::format::objects::{MAX_PROBLEMS, Manifest, SessionKind};
 use crate::gc::merge;
 use crate::id::{SnapshotId, Uuid};
 use crate::monitor::{Event, Monitor};
 use crate::repository::Repository;
 use crate::session::{Commit, Session};
-use crate::snapshots::SnapshotList;
+use crate::snapshot::assemble::SoFar;
+use crate::snapshot::checkpoint::{Checkpoints, Passed};
+use crate::snapshot::intake::{Problems, Setting};
+use crate::snapshot::parents::Parents;
 use crate::source::{Problem, Source, SourceError};
-use crate::tree::Totals;
+use crate::tree::Tree;
 use crate::view::View;
 use crate::writer::Writer;
 
@@ -45,19 +54,101 @@ pub struct SnapshotOptions {
     pub program: String,
     /// Read and count everything, store nothing.
     pub dry_run: bool,
-    /// Read every file, whatever the parent says.
-    pub force: bool,
+    /// Which snapshot unchanged files are taken from.
+    pub parent: ParentChoice,
+    /// What tells an unchanged file.
+    pub compare: Compare,
+    /// When what was read so far is committed.
+    pub checkpoint: Every,
+    /// What is done when everything is as in the parent.
+    pub unchanged: Unchanged,
+}
+
+/// Which snapshot unchanged files are taken from.
+#[derive(Debug, Clone, Default)]
+pub enum ParentChoice {
+    /// The newest of the same host and paths, and the newest checkpoint after it.
+    #[default]
+    Newest,
+    /// This one.
+    Given(Box<Manifest>),
+    /// None: every file is read.
+    None,
+}
+
+/// What tells an unchanged file beside its size and mtime. A file system of the network may give
+/// new ones to files that are as they were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compare {
+    /// The inode's number.
+    pub inode: bool,
+    /// The inode's last change.
+    pub ctime: bool,
+}
+
+impl Default for Compare {
+    fn default() -> Compare {
+        Compare {
+            inode: true,
+            ctime: true,
+        }
+    }
+}
+
+/// How much a run reads before it commits what it has: whichever comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Every {
+    /// Bytes read from the source.
+    pub bytes: u64,
+    /// Seconds, by the clock of the environment.
+    pub seconds: u64,
+}
+
+impl Default for Every {
+    fn default() -> Every {
+        Every {
+            bytes: 16 << 30,
+            seconds: 600,
+        }
+    }
+}
+
+/// What is done when the tree is that of the parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unchanged {
+    /// It is committed like any other.
+    #[default]
+    Commit,
+    /// Nothing is committed, unless something could not be read.
+    Skip,
+}
+
+/// What became of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The snapshot is committed.
+    Committed,
+    /// Everything is as in the parent, and nothing was committed.
+    Skipped,
+    /// It was a dry run.
+    DryRun,
 }
 
 /// What a snapshot run did.
 #[derive(Debug)]
 pub struct SnapshotReport {
-    /// The manifest, committed unless it was a dry run.
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The manifest, committed or as it would have been.
     pub manifest: Manifest,
-    /// What could not be read.
+    /// What could not be read, the first of them; the manifest has their number.
     pub problems: Vec<Problem>,
     /// The parent's id, for people.
     pub parent: Option<SnapshotId>,
+    /// Id of the checkpoint that it went on from.
+    pub resumed: Option<SnapshotId>,
+    /// Bytes read from the source.
+    pub read_bytes: u64,
 }
 
 /// Why no snapshot was committed.
@@ -84,7 +175,7 @@ const MAX_FENCED: usize = 3;
 /// Takes one snapshot of a source.
 ///
 /// # Errors
-/// When nothing was committed; the session is given up then.
+/// When nothing was committed but checkpoints; the session is given up then.
 pub fn snapshot(
     repository: &Repository,
     source: &mut dyn Source,
@@ -95,22 +186,32 @@ pub fn snapshot(
         return dry_run(repository, source, options, monitor);
     }
     for _ in 0..MAX_FENCED {
-        let session = Session::open(repository, SessionKind::Writer)?;
-        match run(&session, source, options, monitor) {
-            Ok((report, Commit::Done)) => {
+        let mut session = Session::open(repository, SessionKind::Writer)?;
+        match run(&mut session, source, options, monitor) {
+            Ok((report, superseded, Ended::Committed(Commit::Done))) => {
                 session.close();
+                forget_all(repository, &superseded, monitor);
                 fold_segments(repository, monitor);
                 return Ok(report);
             }
-            Ok((report, Commit::Fenced)) => {
+            Ok((report, superseded, Ended::Skipped)) => {
+                session.give_up();
+                forget_all(repository, &superseded, monitor);
+                return Ok(report);
+            }
+            Ok((report, superseded, Ended::Committed(Commit::Fenced))) => {
                 session.close();
                 match republish::republish(repository, &report.manifest) {
-                    Ok(Some(manifest)) => return Ok(SnapshotReport { manifest, ..report }),
+                    Ok(Some(manifest)) => {
+                        forget_all(repository, &superseded, monitor);
+                        return Ok(SnapshotReport { manifest, ..report });
+                    }
                     Ok(None) if source.is_repeatable() => {}
                     Ok(None) => return Err(SnapshotError::Fenced),
                     Err(e) => return Err(e.into()),
                 }
             }
+            Err(SnapshotError::Fenced) if source.is_repeatable() => session.give_up(),
             Err(e) => {
                 session.give_up();
                 return Err(e);
@@ -118,6 +219,24 @@ pub fn snapshot(
         }
     }
     Err(SnapshotError::Fenced)
+}
+
+/// How an attempt ended.
+enum Ended {
+    Committed(Commit),
+    Skipped,
+}
+
+/// Forgets checkpoints that a snapshot has taken the place of. It stands whether or not that works,
+/// and so does the next one, which tries again.
+fn forget_all(repository: &Repository, names: &[Uuid], monitor: &dyn Monitor) {
+    for name in names {
+        if let Err(e) = crate::forget::forget(repository, *name) {
+            monitor.event(Event::Note(&format!(
+                "a partial snapshot could not be forgotten: {e}"
+            )));
+        }
+    }
 }
 
 /// Folds segments when there are many small ones. The snapshot stands whether or not that works.
@@ -129,22 +248,52 @@ fn fold_segments(repository: &Repository, monitor: &dyn Monitor) {
     }
 }
 
-/// One attempt under one session.
+/// One attempt, under one session after the other. Answers which checkpoints it takes the place of.
 fn run(
-    session: &Session<'_>,
+    session: &mut Session<'_>,
     source: &mut dyn Source,
     options: &SnapshotOptions,
     monitor: &dyn Monitor,
-) -> Result<(SnapshotReport, Commit), SnapshotError> {
+) -> Result<(SnapshotReport, Vec<Uuid>, Ended), SnapshotError> {
     monitor.event(Event::Phase("reading the index"));
-    session.repository().ensure_data_key()?;
-    let view = session.view()?;
-    let writer = Writer::new(session, view);
-    let mut report = take(&writer, session.name(), source, options, monitor)?;
+    let repository = session.repository();
+    repository.ensure_data_key()?;
+    let writer = Writer::new(session, session.view()?);
+    let plan = Plan::new(&writer, source, options, monitor)?;
+    let describe =
+        |name: Uuid, so_far: &SoFar, problems: &Problems| plan.describe(name, so_far, problems);
+    let partial = |name: Uuid, so_far: &SoFar, problems: &Problems| Manifest {
+        partial: true,
+        unfinished: so_far.unfinished,
+        ..describe(name, so_far, problems)
+    };
+    let mut passed = Passed::default();
+    let checkpoints = Checkpoints {
+        since: plan.begun,
+        session: &mut *session,
+        writer: &writer,
+        describe: &partial,
+        every: options.checkpoint,
+        monitor,
+        read: 0,
+        passed: &mut passed,
+    };
+    // What cannot be read again gains nothing by them.
+    let wanted = source.is_repeatable().then_some(checkpoints);
+    let taken = plan.read(source, wanted);
+    let taken = match taken {
+        Err(_) if passed.lost => return Err(SnapshotError::Fenced),
+        other => other?,
+    };
+    let superseded = [plan.parents.superseded.clone(), passed.committed].concat();
+    if plan.may_skip(&taken) {
+        let report = plan.report(session.name(), taken, Outcome::Skipped);
+        return Ok((report, superseded, Ended::Skipped));
+    }
     writer.finish()?;
-    report.manifest.new_stored = writer.stored().new_stored;
+    let report = plan.report(session.name(), taken, Outcome::Committed);
     let commit = session.commit(&report.manifest)?;
-    Ok((report, commit))
+    Ok((report, superseded, Ended::Committed(commit)))
 }
 
 fn dry_run(
@@ -155,123 +304,143 @@ fn dry_run(
 ) -> Result<SnapshotReport, SnapshotError> {
     let view = View::for_dry_run(repository)?;
     let writer = Writer::dry(repository, view);
-    let mut report = take(&writer, Uuid([0; 16]), source, options, monitor)?;
+    let plan = Plan::new(&writer, source, options, monitor)?;
+    let taken = plan.read(source, None)?;
     writer.finish()?;
-    report.manifest.new_stored = writer.stored().new_stored;
-    Ok(report)
+    Ok(plan.report(Uuid([0; 16]), taken, Outcome::DryRun))
 }
 
-/// Reads the source, stores what is new, and describes it in a manifest.
-fn take(
-    writer: &Writer<'_>,
-    name: Uuid,
-    source: &mut dyn Source,
-    options: &SnapshotOptions,
-    monitor: &dyn Monitor,
-) -> Result<SnapshotReport, SnapshotError> {
-    let repository = writer.reader().repository();
-    let clock = &repository.environment().clock;
-    let begun = clock.now();
-    let paths = source.paths();
-    let parent = if options.force {
-        None
-    } else {
-        choose_parent(repository, options, &paths)?
-    };
-    let table = Arc::new(GearTable::derive(repository.keys().gear_key()));
-    let cutter = Cutter::new(table, source.profile());
-    if let Some(parent) = &parent {
-        monitor.event(Event::Expect {
-            bytes: parent.bytes,
-            entries: parent.entries,
-        });
+/// One attempt: what is read, by what, and how it is described.
+struct Plan<'a, 'r> {
+    writer: &'a Writer<'r>,
+    options: &'a SnapshotOptions,
+    monitor: &'a dyn Monitor,
+    cutter: Cutter,
+    paths: Vec<Vec<u8>>,
+    parents: Parents,
+    begun: Timestamp,
+    read_before: u64,
+}
+
+impl<'a, 'r> Plan<'a, 'r> {
+    fn new(
+        writer: &'a Writer<'r>,
+        source: &dyn Source,
+        options: &'a SnapshotOptions,
+        monitor: &'a dyn Monitor,
+    ) -> Result<Plan<'a, 'r>, AccessError> {
+        let repository = writer.reader().repository();
+        let begun = repository.environment().clock.now();
+        let paths = source.paths();
+        let parents = Parents::choose(repository, options, &paths)?;
+        let table = Arc::new(GearTable::derive(repository.keys().gear_key()));
+        Ok(Plan {
+            writer,
+            options,
+            monitor,
+            cutter: Cutter::new(table, source.profile()),
+            paths,
+            parents,
+            begun,
+            read_before: monitor.counters().read.load(Ordering::Relaxed),
+        })
     }
-    monitor.event(Event::Phase("reading"));
-    let taken = pool::run(
-        writer,
-        source,
-        &cutter,
-        parent.as_ref().and_then(|p| p.root),
-        monitor,
-    );
-    let taken = taken.map_err(|e| match e {
-        pool::RunError::Source(SourceError::Failed(why)) => SnapshotError::Source(why),
-        pool::RunError::Source(SourceError::Stopped) => SnapshotError::Source("stopped".into()),
-        pool::RunError::Access(e) => SnapshotError::Access(e),
-    })?;
-    let ended = clock.now();
+
+    /// Reads the source and stores what is new.
+    fn read<'c>(
+        &'c self,
+        source: &mut dyn Source,
+        checkpoints: Option<Checkpoints<'c, 'r>>,
+    ) -> Result<pool::Taken, SnapshotError> {
+        if let Some(parent) = self.parents.whole.as_ref().or(self.parents.partial.as_ref()) {
+            self.monitor.event(Event::Expect {
+                bytes: parent.bytes,
+                entries: parent.entries,
+            });
+        }
+        self.monitor.event(Event::Phase("reading"));
+        let setting = Setting {
+            writer: self.writer,
+            cutter: &self.cutter,
+            compare: self.options.compare,
+            monitor: self.monitor,
+        };
+        let tree = |m: &'c Manifest| (m, Tree::new(self.writer.reader(), m.root));
+        let trees: Vec<_> = self.parents.each().map(tree).collect();
+        pool::run(source, setting, &trees, checkpoints).map_err(|e| match e {
+            pool::RunError::Source(SourceError::Failed(why)) => SnapshotError::Source(why),
+            pool::RunError::Source(SourceError::Stopped) => SnapshotError::Source("stopped".into()),
+            pool::RunError::Access(e) => SnapshotError::Access(e),
+        })
+    }
+
+    /// Whether nothing need to be committed.
+    fn may_skip(&self, taken: &pool::Taken) -> bool {
+        let same = |parent: &Manifest| parent.root == taken.tree.root && parent.paths == self.paths;
+        self.options.unchanged == Unchanged::Skip
+            && taken.problems.count == 0
+            && self.parents.whole.as_ref().is_some_and(same)
+    }
+
+    fn report(&self, name: Uuid, taken: pool::Taken, outcome: Outcome) -> SnapshotReport {
+        let manifest = self.describe(name, &taken.tree, &taken.problems);
+        let id = |parent: &Option<Manifest>| parent.as_ref().map(|p| p.id);
+        let read = self.monitor.counters().read.load(Ordering::Relaxed);
+        SnapshotReport {
+            outcome,
+            manifest,
+            problems: taken.problems.first,
+            parent: id(&self.parents.whole),
+            resumed: id(&self.parents.partial),
+            read_bytes: read.saturating_sub(self.read_before),
+        }
+    }
+
+    fn describe(&self, name: Uuid, tree: &SoFar, problems: &Problems) -> Manifest {
+        let options = self.options;
+        let mut tags = options.tags.clone();
+        tags.sort();
+        tags.dedup();
+        // Short lines: a manifest is small but for what a user typed.
+        let line = |p: &Problem| {
+            let line = format!("{}: {}", String::from_utf8_lossy(&p.path), p.message);
+            line.chars().take(200).collect()
+        };
+        let first = problems.first.iter().take(MAX_PROBLEMS);
+        let now = self.writer.reader().repository().environment().clock.now();
+        let stored = self.writer.stored();
+        Manifest {
+            name,
+            id: SnapshotId(crate::crypto::random()),
+            time: options.time,
+            zone_offset: options.zone_offset,
+            host: options.host.clone(),
+            user: options.user.clone(),
+            paths: self.paths.clone(),
+            tags,
+            label: options.label.clone(),
+            root: tree.root,
+            entries: tree.totals.entries,
+            files: tree.totals.files,
+            bytes: tree.totals.bytes,
+            new_bytes: stored.new_bytes,
+            new_stored: stored.new_stored,
+            incomplete: problems.count > 0,
+            partial: false,
+            unfinished: None,
+            parent: self.parents.whole.as_ref().map(|p| p.name),
+            origin: None,
+            program: options.program.clone(),
+            problems: first.map(line).collect(),
+            problem_count: problems.count,
+            duration_ms: milliseconds(self.begun, now),
+            unknown: Vec::new(),
+        }
+    }
+}
+
+fn milliseconds(begun: Timestamp, ended: Timestamp) -> u64 {
     let took = (ended.seconds - begun.seconds) * 1000
         + (i64::from(ended.nanos) - i64::from(begun.nanos)) / 1_000_000;
-    let mut manifest = describe(
-        name,
-        options,
-        paths,
-        &taken.problems,
-        taken.root,
-        taken.totals,
-    );
-    manifest.new_bytes = writer.stored().new_bytes;
-    manifest.parent = parent.as_ref().map(|p| p.name);
-    manifest.duration_ms = u64::try_from(took).unwrap_or(0);
-    Ok(SnapshotReport {
-        manifest,
-        problems: taken.problems,
-        parent: parent.map(|p| p.id),
-    })
-}
-
-fn describe(
-    name: Uuid,
-    options: &SnapshotOptions,
-    paths: Vec<Vec<u8>>,
-    problems: &[Problem],
-    root: Option<TreeRoot>,
-    totals: Totals,
-) -> Manifest {
-    let mut tags = options.tags.clone();
-    tags.sort();
-    tags.dedup();
-    // Short lines: a manifest is small but for what a user typed.
-    let line = |p: &Problem| {
-        let line = format!("{}: {}", String::from_utf8_lossy(&p.path), p.message);
-        line.chars().take(200).collect()
-    };
-    Manifest {
-        name,
-        id: SnapshotId(crate::crypto::random()),
-        time: options.time,
-        zone_offset: options.zone_offset,
-        host: options.host.clone(),
-        user: options.user.clone(),
-        paths,
-        tags,
-        label: options.label.clone(),
-        root,
-        entries: totals.entries,
-        files: totals.files,
-        bytes: totals.bytes,
-        new_bytes: 0,
-        new_stored: 0,
-        incomplete: !problems.is_empty(),
-        partial: false,
-        parent: None,
-        origin: None,
-        program: options.program.clone(),
-        problems: problems.iter().take(MAX_PROBLEMS).map(line).collect(),
-        problem_count: problems.len() as u64,
-        duration_ms: 0,
-        unknown: Vec::new(),
-    }
-}
-
-/// The newest snapshot of the same host and paths.
-fn choose_parent(
-    repository: &Repository,
-    options: &SnapshotOptions,
-    paths: &[Vec<u8>],
-) -> Result<Option<Manifest>, AccessError> {
-    let list = SnapshotList::read(repository)?;
-    crate::gc::remember(repository, &list);
-    let same = |m: &Manifest| m.host == options.host && m.paths == paths;
-    Ok(list.committed.into_iter().rev().find(same))
+    u64::try_from(took).unwrap_or(0)
 }

@@ -3,19 +3,18 @@
 //! The calling thread walks, reads and cuts; workers hash, look up, encode and seal; one thread
 //! assembles the tree in order. Queues hold a bounded number of bytes.
 
+use std::sync::Mutex;
+
 use crossbeam_channel::{Receiver, Sender, bounded};
-use hucha_chunker::Cutter;
 
 use crate::entry::Extent;
 use crate::error::AccessError;
-use crate::format::objects::TreeRoot;
-use crate::monitor::Monitor;
 use crate::record::World;
-use crate::snapshot::assemble::{Assembled, Assembler};
-use crate::snapshot::intake::{Flow, Intake, Left, Step};
+use crate::snapshot::assemble::{Assembled, Assembler, SoFar};
+use crate::snapshot::checkpoint::Checkpoints;
+use crate::snapshot::intake::{Flow, Intake, Left, ParentTree, Problems, Setting, Step};
 use crate::source::{Problem, Source, SourceError, Stop};
-use crate::tree::{Totals, Tree};
-use crate::writer::{Lane, Writer};
+use crate::writer::Lane;
 
 /// Batches of chunks that wait for a worker; each holds at most 256 KiB or one chunk.
 const JOBS: usize = 16;
@@ -24,9 +23,8 @@ const STEPS: usize = 1024;
 
 /// What reading a source gave.
 pub(super) struct Taken {
-    pub root: Option<TreeRoot>,
-    pub totals: Totals,
-    pub problems: Vec<Problem>,
+    pub tree: SoFar,
+    pub problems: Problems,
 }
 
 /// Why it gave nothing.
@@ -45,14 +43,13 @@ type Stored = Result<Vec<Extent>, AccessError>;
 type Built = Result<Assembled, AccessError>;
 
 /// Reads a source to its end.
-pub(super) fn run(
-    writer: &Writer<'_>,
+pub(super) fn run<'a, 'r>(
     source: &mut dyn Source,
-    cutter: &Cutter,
-    parent: Option<TreeRoot>,
-    monitor: &dyn Monitor,
+    setting: Setting<'a, 'r>,
+    parents: &'a [ParentTree<'a, 'r>],
+    checkpoints: Option<Checkpoints<'a, 'r>>,
 ) -> Result<Taken, RunError> {
-    let tree = Tree::new(writer.reader(), parent);
+    let writer = setting.writer;
     let threads = writer.reader().repository().environment().threads;
     if threads == 0 {
         let flow = Inline {
@@ -60,28 +57,31 @@ pub(super) fn run(
             assembler: Assembler::new(writer),
             failure: None,
         };
-        let intake = Intake::new(flow, writer, &tree, parent, cutter, monitor);
+        let intake = Intake::new(flow, setting, parents, checkpoints);
         return run_inline(source, intake);
     }
+    let lanes: Vec<Mutex<Lane<'a, 'r>>> = (0..threads)
+        .map(|_| Mutex::new(writer.lane(World::Content)))
+        .collect();
     std::thread::scope(|scope| {
         let (jobs, jobs_in) = bounded::<Job>(JOBS);
         let (steps, steps_in) = bounded::<Queued>(STEPS);
-        let workers: Vec<_> = (0..threads)
-            .map(|_| {
+        let workers: Vec<_> = lanes
+            .iter()
+            .map(|lane| {
                 let jobs = jobs_in.clone();
-                scope.spawn(move || work(writer.lane(World::Content), &jobs))
+                scope.spawn(move || work(lane, &jobs))
             })
             .collect();
         drop(jobs_in);
         let assembler = scope.spawn(move || assemble(Assembler::new(writer), &steps_in));
-        let mut intake = Intake::new(
-            Pooled { jobs, steps },
-            writer,
-            &tree,
-            parent,
-            cutter,
-            monitor,
-        );
+        let flow = Pooled {
+            jobs,
+            steps,
+            lanes: &lanes,
+            failure: None,
+        };
+        let mut intake = Intake::new(flow, setting, parents, checkpoints);
         let pushed = source.push(&mut intake);
         let Left {
             flow,
@@ -89,8 +89,7 @@ pub(super) fn run(
             failure,
             fatal,
         } = intake.leave();
-        drop(flow);
-        let mut failure = failure;
+        let mut failure = failure.or(flow.end());
         let built = join(assembler).unwrap_or_else(Err);
         for worker in workers {
             if let Err(e) = join(worker).unwrap_or_else(Err) {
@@ -109,10 +108,9 @@ pub(super) fn run(
     })
 }
 
-/// All in the calling thread.
 fn run_inline(
     source: &mut dyn Source,
-    mut intake: Intake<'_, Inline<'_, '_>>,
+    mut intake: Intake<'_, '_, Inline<'_, '_>>,
 ) -> Result<Taken, RunError> {
     let pushed = source.push(&mut intake);
     let Left {
@@ -146,16 +144,19 @@ fn settle(
     pushed.map_err(RunError::Source)
 }
 
-fn taken((root, totals, orphans): Assembled, mut problems: Vec<Problem>) -> Taken {
-    problems.extend(orphans.into_iter().map(|path| Problem {
-        path,
-        message: "another name of a file that could not be read".into(),
-    }));
-    Taken {
+fn taken((root, totals, orphans): Assembled, mut problems: Problems) -> Taken {
+    for path in orphans {
+        problems.add(Problem {
+            path,
+            message: "another name of a file that could not be read".into(),
+        });
+    }
+    let tree = SoFar {
         root,
         totals,
-        problems,
-    }
+        unfinished: None,
+    };
+    Taken { tree, problems }
 }
 
 fn join<T>(handle: std::thread::ScopedJoinHandle<'_, T>) -> Result<T, AccessError> {
@@ -175,14 +176,39 @@ struct Job {
 enum Queued {
     Step(Box<Step>),
     Extents(Receiver<Stored>),
+    SoFar(Sender<SoFar>),
 }
 
-struct Pooled {
+struct Pooled<'s, 'w, 'r> {
     jobs: Sender<Job>,
     steps: Sender<Queued>,
+    lanes: &'s [Mutex<Lane<'w, 'r>>],
+    failure: Option<AccessError>,
 }
 
-impl Flow for Pooled {
+impl Pooled<'_, '_, '_> {
+    /// Lets the threads come to their end.
+    fn end(self) -> Option<AccessError> {
+        self.failure
+    }
+
+    fn flush(&mut self) -> Result<(), Stop> {
+        for lane in self.lanes {
+            // Nobody holds it: all jobs are done.
+            let flushed = match lane.lock() {
+                Ok(mut lane) => lane.flush(),
+                Err(_) => Err(AccessError::VerifyFailed),
+            };
+            if let Err(e) = flushed {
+                self.failure.get_or_insert(e);
+                return Err(Stop);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Flow for Pooled<'_, '_, '_> {
     fn step(&mut self, step: Step) -> Result<(), Stop> {
         self.steps
             .send(Queued::Step(Box::new(step)))
@@ -194,15 +220,31 @@ impl Flow for Pooled {
         self.jobs.send(Job { chunks, answer }).map_err(|_| Stop)?;
         self.steps.send(Queued::Extents(extents)).map_err(|_| Stop)
     }
+
+    fn so_far(&mut self) -> Result<SoFar, Stop> {
+        let (answer, so_far) = bounded(1);
+        self.steps.send(Queued::SoFar(answer)).map_err(|_| Stop)?;
+        // The assembler has met the extents of every job by then. Without an answer it failed,
+        // and says so itself.
+        let so_far = so_far.recv().map_err(|_| Stop)?;
+        self.flush()?;
+        Ok(so_far)
+    }
 }
 
-fn work(mut lane: Lane<'_, '_>, jobs: &Receiver<Job>) -> Result<(), AccessError> {
+fn work(lane: &Mutex<Lane<'_, '_>>, jobs: &Receiver<Job>) -> Result<(), AccessError> {
     for job in jobs {
-        let stored = store_all(&mut lane, &job.chunks);
+        let stored = match lane.lock() {
+            Ok(mut lane) => store_all(&mut lane, &job.chunks),
+            Err(_) => Err(AccessError::VerifyFailed),
+        };
         // The assembler reports the failure, and stops the run by going away.
         let _ = job.answer.send(stored);
     }
-    lane.flush()
+    match lane.lock() {
+        Ok(mut lane) => lane.flush(),
+        Err(_) => Err(AccessError::VerifyFailed),
+    }
 }
 
 fn store_all(lane: &mut Lane<'_, '_>, chunks: &[Vec<u8>]) -> Stored {
@@ -226,6 +268,11 @@ fn assemble(mut assembler: Assembler<'_, '_>, steps: &Receiver<Queued>) -> Built
                     return Err(AccessError::VerifyFailed);
                 };
                 assembler.extents(extents?)?;
+            }
+            Queued::SoFar(answer) => {
+                let so_far = assembler.so_far()?;
+                // Nobody waits for it any more: the run ends.
+                let _ = answer.send(so_far);
             }
         }
     }
@@ -258,5 +305,14 @@ impl Flow for Inline<'_, '_> {
         let result =
             store_all(&mut self.lane, &chunks).and_then(|extents| self.assembler.extents(extents));
         self.keep(result)
+    }
+
+    fn so_far(&mut self) -> Result<SoFar, Stop> {
+        let flushed = self.lane.flush();
+        let so_far = flushed.and_then(|()| self.assembler.so_far());
+        so_far.map_err(|e| {
+            self.failure.get_or_insert(e);
+            Stop
+        })
     }
 }

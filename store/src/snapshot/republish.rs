@@ -2,7 +2,7 @@
 //! (writer step 9), and undelete.
 
 use crate::error::AccessError;
-use crate::format::objects::{Manifest, SessionKind};
+use crate::format::objects::{Manifest, SessionKind, TreeRoot};
 use crate::reader::Reader;
 use crate::record::World;
 use crate::repository::Repository;
@@ -42,7 +42,7 @@ fn run(
     manifest: &Manifest,
 ) -> Result<Option<(Manifest, Commit)>, AccessError> {
     let writer = Writer::new(session, session.view()?);
-    match store_missing(&writer, manifest) {
+    match store_missing(&writer, manifest.root) {
         Ok(()) => {}
         Err(AccessError::LostChunk { .. }) => return Ok(None),
         Err(e) => return Err(e),
@@ -56,10 +56,16 @@ fn run(
     Ok(Some((manifest, commit)))
 }
 
-/// Every id of a manifest through step 4.
-fn store_missing(writer: &Writer<'_>, manifest: &Manifest) -> Result<(), AccessError> {
+/// Every id of a tree through step 4.
+///
+/// # Errors
+/// [`AccessError::LostChunk`] when no copy of one is left.
+pub(super) fn store_missing(
+    writer: &Writer<'_>,
+    root: Option<TreeRoot>,
+) -> Result<(), AccessError> {
     let reader = Reader::new(writer.reader().repository());
-    let tree = Tree::new(&reader, manifest.root);
+    let tree = Tree::new(&reader, root);
     let mut pages = writer.lane(World::Pages);
     let mut content = writer.lane(World::Content);
     tree.for_each_reference(&mut |world, id| {

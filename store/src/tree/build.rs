@@ -24,7 +24,8 @@ pub(crate) struct Totals {
     pub bytes: u64,
 }
 
-/// Builds a tree.
+/// Builds a tree. A copy can be finished while the original goes on.
+#[derive(Clone)]
 pub(crate) struct TreeBuilder {
     leaf: Open,
     upper: Vec<Open>,
@@ -33,7 +34,7 @@ pub(crate) struct TreeBuilder {
 }
 
 /// The open page of one level.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Open {
     items: Vec<u8>,
     count: usize,

@@ -14,8 +14,8 @@ const MAX_EXTENTS: usize = 32;
 /// One in so many chunks may end a page.
 const CUT_EVERY: u16 = 512;
 
-/// Collects the extents of one file.
-#[derive(Debug, Default)]
+/// Collects the extents of one file. A copy can be finished while the original goes on.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct ContentBuilder {
     few: Vec<Extent>,
     hole: u64,
@@ -23,7 +23,7 @@ pub(crate) struct ContentBuilder {
     bytes: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Level {
     items: Vec<u8>,
     count: usize,
@@ -31,6 +31,11 @@ struct Level {
 }
 
 impl ContentBuilder {
+    /// Whether nothing was added.
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
     /// Adds the next extent; neighbouring holes become one.
     pub fn push(&mut self, store: &mut dyn PageStore, extent: Extent) -> Result<(), AccessError> {
         self.bytes += extent.len();

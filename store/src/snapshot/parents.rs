@@ -1,0 +1,157 @@
+//! Which snapshots a run goes by: a whole one, and a checkpoint of a run that did not come to its
+//! end. Walks them beside the source.
+
+use std::cmp::Ordering;
+
+use crate::entry::{Content, Entry, Kind, path_order};
+use crate::error::AccessError;
+use crate::format::objects::Manifest;
+use crate::id::{ChunkId, Uuid};
+use crate::repository::Repository;
+use crate::snapshot::{Compare, ParentChoice, SnapshotOptions};
+use crate::snapshots::SnapshotList;
+use crate::tree::{Item, Tree, Walk};
+
+/// The snapshots that unchanged files are taken from.
+#[derive(Debug, Default)]
+pub(super) struct Parents {
+    /// The newest whole one of the same host and paths, or the one that was asked for.
+    pub whole: Option<Manifest>,
+    /// The newest checkpoint after it.
+    pub partial: Option<Manifest>,
+    /// Every checkpoint of the same host and paths: a snapshot that is complete takes their place.
+    pub superseded: Vec<Uuid>,
+}
+
+impl Parents {
+    /// Chooses among the snapshots that stand.
+    pub fn choose(
+        repository: &Repository,
+        options: &SnapshotOptions,
+        paths: &[Vec<u8>],
+    ) -> Result<Parents, AccessError> {
+        let list = SnapshotList::read(repository)?;
+        crate::gc::remember(repository, &list);
+        let same = |m: &Manifest| m.host == options.host && m.paths == paths;
+        let (partial, whole): (Vec<Manifest>, Vec<Manifest>) = (list.committed.into_iter())
+            .filter(same)
+            .partition(|m| m.partial);
+        let superseded = partial.iter().map(|m| m.name).collect();
+        Ok(match &options.parent {
+            ParentChoice::Newest => {
+                let whole = whole.into_iter().next_back();
+                let after = |m: &Manifest| whole.as_ref().is_none_or(|w| m.time >= w.time);
+                // Those of one run have one time, and each holds more than the one before.
+                let held = |m: &Manifest| (m.time, m.entries, m.bytes);
+                let partial = partial.into_iter().filter(after).max_by_key(held);
+                Parents {
+                    whole,
+                    partial,
+                    superseded,
+                }
+            }
+            ParentChoice::Given(manifest) => Parents {
+                whole: Some((**manifest).clone()),
+                partial: None,
+                superseded,
+            },
+            ParentChoice::None => Parents {
+                superseded,
+                ..Parents::default()
+            },
+        })
+    }
+
+    /// Those that there are, the checkpoint first: what it holds was read last.
+    pub fn each(&self) -> impl Iterator<Item = &Manifest> {
+        self.partial.iter().chain(&self.whole)
+    }
+}
+
+/// A parent's entries, one ahead.
+pub(super) struct Parent<'t, 'a, 'r> {
+    walk: Walk<'t, 'a, 'r>,
+    next: Option<Item>,
+    partial: bool,
+    unfinished: Option<u64>,
+}
+
+/// What a parent has at a path.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Its entry.
+    pub entry: Option<Entry>,
+    /// The page that the entry, or its place, is in.
+    pub page: Option<ChunkId>,
+    /// The entry's content is only so many bytes at the beginning of the file.
+    pub beginning: Option<u64>,
+}
+
+impl<'t, 'a, 'r> Parent<'t, 'a, 'r> {
+    pub fn begin(
+        tree: &'t Tree<'a, 'r>,
+        manifest: &Manifest,
+    ) -> Result<Parent<'t, 'a, 'r>, AccessError> {
+        let mut walk = tree.walk(b"")?;
+        Ok(Parent {
+            next: walk.next_item()?,
+            walk,
+            partial: manifest.partial,
+            unfinished: manifest.unfinished,
+        })
+    }
+
+    /// What it has at a path that lies behind all that were asked for before.
+    pub fn look_up(&mut self, path: &[u8]) -> Result<Known, AccessError> {
+        let mut known = Known::default();
+        loop {
+            let order = match &self.next {
+                Some((entry, _)) => path_order(&entry.path, path),
+                // Behind the end of a checkpoint there is nothing alike.
+                None if self.partial => return Ok(known),
+                None => Ordering::Greater,
+            };
+            if order == Ordering::Less {
+                self.next = self.walk.next_item()?;
+                continue;
+            }
+            known.page = self.walk.page();
+            if order == Ordering::Equal {
+                known.entry = self.next.as_ref().map(|(entry, _)| entry.clone());
+                self.cut_short(&mut known)?;
+            }
+            return Ok(known);
+        }
+    }
+
+    /// The last entry of a checkpoint may be the beginning of a file.
+    fn cut_short(&mut self, known: &mut Known) -> Result<(), AccessError> {
+        let (Some(length), Some(entry)) = (self.unfinished, &mut known.entry) else {
+            return Ok(());
+        };
+        self.next = self.walk.next_item()?;
+        if self.next.is_none() {
+            known.beginning = Some(entry.meta.size);
+            entry.meta.size = length;
+        }
+        Ok(())
+    }
+}
+
+/// Whether nothing about a file hints at a change: size, mtime, ctime and inode are those of the
+/// parent. An inode of 0 tells nothing.
+pub(super) fn is_unchanged(entry: &Entry, known: &Entry, compare: Compare) -> bool {
+    let (new, old) = (&entry.meta, &known.meta);
+    let told = new.inode != 0 && old.inode != 0;
+    known.kind == Kind::File
+        && told
+        && (new.size, new.mtime) == (old.size, old.mtime)
+        && (!compare.ctime || new.ctime == old.ctime)
+        && (!compare.inode || new.inode == old.inode)
+}
+
+/// The beginning of a file that need not be read again.
+pub(super) struct Beginning {
+    pub content: Content,
+    pub bytes: u64,
+}
