@@ -1,11 +1,16 @@
 //! Sizes, shares and durations as people type them.
 
+use hucha_store::snapshot::Every;
+
 /// A text that is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadAmount {
     /// No size.
     #[error("{0:?} is no size; write 200M, 1.5GiB or a number of bytes")]
     Size(String),
+    /// No checkpoints.
+    #[error("{0:?} says not when; write 10m, 16G, 10m,16G or never")]
+    Every(String),
     /// No duration.
     #[error("{0:?} is no duration; write 90s, 15m, 2h or 1d")]
     Duration(String),
@@ -39,6 +44,31 @@ pub fn parse_size(text: &str) -> Result<u64, BadAmount> {
     } else {
         Err(bad())
     }
+}
+
+/// How much a run reads, or how long, before a checkpoint: `10m`, `16G`, both, or `never`.
+///
+/// # Errors
+/// When it is anything else; nothing may be 0.
+pub fn parse_every(text: &str) -> Result<Every, BadAmount> {
+    let mut every = Every {
+        bytes: u64::MAX,
+        seconds: u64::MAX,
+    };
+    if text == "never" {
+        return Ok(every);
+    }
+    for part in text.split(',').map(str::trim) {
+        match (parse_seconds(part), parse_size(part)) {
+            // `m` is minutes here, `M` bytes.
+            (Ok(seconds), _) if seconds > 0 && !part.ends_with(|c: char| c.is_ascii_digit()) => {
+                every.seconds = seconds;
+            }
+            (_, Ok(bytes)) if bytes > 0 => every.bytes = bytes,
+            _ => return Err(BadAmount::Every(text.to_owned())),
+        }
+    }
+    Ok(every)
 }
 
 /// A plain decimal number, not negative.

@@ -20,7 +20,11 @@ Examples:
 
 With `--command-name` a command that fails leaves no snapshot; with a pipe hucha cannot know
 whether the other side failed.
-A path is stored as typed without a leading `/`; `.` stores the contents of this folder.")]
+A path is stored as typed without a leading `/`; `.` stores the contents of this folder.
+
+A run that is interrupted leaves what it read up to its last checkpoint as a partial snapshot. The
+next one of the same host and paths goes on from there, in the middle of a large file too; when it
+is complete, the partial ones are forgotten. A stream cannot be read again and makes none.")]
 pub struct SnapshotArgs {
     /// Files and folders; `-` is standard input
     #[arg(value_name = "PATH")]
@@ -57,8 +61,24 @@ pub struct SnapshotArgs {
     #[arg(long, value_name = "TIME")]
     pub time: Option<String>,
     /// Read every file, also those that have not changed since the last snapshot
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "parent")]
     pub force: bool,
+    /// Compare with this snapshot [default: the newest of the same host and paths]
+    #[arg(long, value_name = "SNAPSHOT")]
+    pub parent: Option<OsString>,
+    /// Save nothing when everything is as in the snapshot that it is compared with
+    #[arg(long)]
+    pub skip_if_unchanged: bool,
+    /// Take a file for unchanged also when its inode number is another (network file systems)
+    #[arg(long)]
+    pub ignore_inode: bool,
+    /// Take a file for unchanged also when only its inode was changed (owner, mode, restored)
+    #[arg(long)]
+    pub ignore_ctime: bool,
+    /// How much is read, or how much time passes, before what is stored so far is made safe
+    /// against an interruption: `10m`, `16G`, both, or `never`
+    #[arg(long, value_name = "LIMIT", default_value = "10m,16G")]
+    pub checkpoint_every: String,
     /// The command of --command-name and its arguments
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,

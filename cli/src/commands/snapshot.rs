@@ -12,11 +12,16 @@ use hucha_store::clock::Timestamp;
 use hucha_store::entry::Entry;
 use hucha_store::monitor::Monitor;
 use hucha_store::repository::{InitOptions, Repository};
-use hucha_store::snapshot::{ParentChoice, SnapshotOptions, SnapshotReport, snapshot as take};
-use hucha_store::source::{Open, Problem, Profile, Sink, Source, SourceError, Stop};
+use hucha_store::snapshot::{
+    Compare, Outcome as Became, ParentChoice, SnapshotOptions, SnapshotReport, Unchanged,
+    snapshot as take,
+};
+use hucha_store::source::{
+    ContentError, Contents, Open, Piece, Problem, Profile, Sink, Source, SourceError, Stop,
+};
 
-use super::{Run, commas, init, now};
-use crate::args::{SnapshotArgs, TreeArgs};
+use super::{Run, commas, find, init, now};
+use crate::args::{FilterArgs, SnapshotArgs, TreeArgs};
 use crate::errors::{Code, Failure, Outcome};
 use crate::open::{Made, Place, look, make, open, open_with};
 use crate::outside::{this_process, user_name};
@@ -24,7 +29,8 @@ use crate::render::json::{Snapshot, Taken};
 use crate::render::progress::Progress;
 use crate::render::text;
 use crate::settings::{Level, Settings, variable};
-use crate::{lists, signals, times};
+use crate::sizes::parse_every;
+use crate::{lists, names, signals, times};
 
 /// Takes a snapshot.
 pub fn snapshot(run: &mut Run, args: &SnapshotArgs) -> Outcome {
@@ -33,6 +39,7 @@ pub fn snapshot(run: &mut Run, args: &SnapshotArgs) -> Outcome {
         Some(typed) => times::parse(typed, now, &run.zone).map_err(Failure::usage)?,
         None => now,
     };
+    let checkpoint = parse_every(&args.checkpoint_every).map_err(Failure::usage)?;
     let mut source = Watched(source(args, time)?);
     let repository = open_or_make(&run.settings, args)?;
     let options = SnapshotOptions {
@@ -44,11 +51,16 @@ pub fn snapshot(run: &mut Run, args: &SnapshotArgs) -> Outcome {
         label: args.label.clone(),
         program: concat!("hucha ", env!("CARGO_PKG_VERSION")).to_owned(),
         dry_run: run.settings.dry_run,
-        parent: match args.force {
-            true => ParentChoice::None,
-            false => ParentChoice::Newest,
+        parent: parent(run, &repository, args)?,
+        compare: Compare {
+            inode: !args.ignore_inode,
+            ctime: !args.ignore_ctime,
         },
-        ..SnapshotOptions::default()
+        checkpoint,
+        unchanged: match args.skip_if_unchanged {
+            true => Unchanged::Skip,
+            false => Unchanged::Commit,
+        },
     };
     signals::watch();
     let progress = Progress::start(&run.settings);
@@ -56,6 +68,23 @@ pub fn snapshot(run: &mut Run, args: &SnapshotArgs) -> Outcome {
     let excluded = progress.counters().excluded.load(Ordering::Relaxed);
     drop(progress);
     tell(run, &report?, excluded)
+}
+
+/// What it is compared with.
+fn parent(
+    run: &Run,
+    repository: &Repository,
+    args: &SnapshotArgs,
+) -> Result<ParentChoice, Failure> {
+    match &args.parent {
+        Some(typed) => {
+            let name = names::parse_whole(typed, &run.zone)?;
+            let found = find(repository, &name, &FilterArgs::default())?;
+            Ok(ParentChoice::Given(Box::new(found)))
+        }
+        None if args.force => Ok(ParentChoice::None),
+        None => Ok(ParentChoice::Newest),
+    }
 }
 
 /// What is read.
@@ -78,8 +107,7 @@ fn source(args: &SnapshotArgs, time: Timestamp) -> Result<Box<dyn Source>, Failu
         if paths.len() > 1 || args.tree.has_lists() {
             return Err(Failure::usage("`-` and paths are two snapshots"));
         }
-        let stdin = Box::new(std::io::stdin());
-        return Ok(Box::new(Stream::new(&args.stdin_name, stdin, time)?));
+        return Ok(Box::new(Stream::new(&args.stdin_name, stdin(), time)?));
     }
     let base = std::env::current_dir()
         .map_err(|e| Failure::failed(format_args!("the working folder cannot be used: {e}")))?;
@@ -156,32 +184,16 @@ fn tell(run: &mut Run, report: &SnapshotReport, excluded: u64) -> Outcome {
             &Taken {
                 snapshot: Snapshot::new(manifest),
                 parent: report.parent.map(|id| id.to_string()),
+                resumed: report.resumed.map(|id| id.to_string()),
+                read_bytes: report.read_bytes,
                 dry_run,
                 excluded,
+                skipped: report.outcome == Became::Skipped,
                 problems: report.problems.iter().map(Into::into).collect(),
             },
         )?;
     } else {
-        let sizes = format!(
-            "{}, {}; {} new, the repository {} by {}; {}",
-            text::counted(manifest.files, "file", "files"),
-            text::size(manifest.bytes),
-            text::size(manifest.new_bytes),
-            if dry_run { "would grow" } else { "grew" },
-            text::size(manifest.new_stored),
-            text::duration(manifest.duration_ms),
-        );
-        run.out.summary(&sizes)?;
-        if excluded > 0 && run.settings.level >= Level::Verbose {
-            let excluded = text::count(excluded);
-            run.out.summary(&format!("{excluded} left out as asked"))?;
-        }
-        match dry_run {
-            true => run.out.summary("dry run: nothing was stored")?,
-            false => run
-                .out
-                .summary(&format!("snapshot {:.8} saved", manifest.id))?,
-        }
+        summarize(run, report, excluded)?;
     }
     if !manifest.incomplete {
         return Ok(Code::Done);
@@ -191,6 +203,42 @@ fn tell(run: &mut Run, report: &SnapshotReport, excluded: u64) -> Outcome {
         "the snapshot is incomplete: {problems}, see above"
     ));
     Ok(Code::Incomplete)
+}
+
+fn summarize(run: &mut Run, report: &SnapshotReport, excluded: u64) -> Result<(), Failure> {
+    let manifest = &report.manifest;
+    let sizes = format!(
+        "{}, {}; {} new, the repository {} by {}; {}",
+        text::counted(manifest.files, "file", "files"),
+        text::size(manifest.bytes),
+        text::size(manifest.new_bytes),
+        match report.outcome {
+            Became::DryRun => "would grow",
+            Became::Committed | Became::Skipped => "grew",
+        },
+        text::size(manifest.new_stored),
+        text::duration(manifest.duration_ms),
+    );
+    run.out.summary(&sizes)?;
+    if excluded > 0 && run.settings.level >= Level::Verbose {
+        let excluded = text::count(excluded);
+        run.out.summary(&format!("{excluded} left out as asked"))?;
+    }
+    if let Some(id) = report.resumed {
+        let read = text::size(report.read_bytes);
+        run.out.summary(&format!(
+            "went on from partial snapshot {id:.8} of an interrupted run; {read} read"
+        ))?;
+    }
+    run.out.summary(&match report.outcome {
+        Became::DryRun => "dry run: nothing was stored".to_owned(),
+        Became::Committed => format!("snapshot {:.8} saved", manifest.id),
+        Became::Skipped => {
+            let same = report.parent.map(|id| format!("{id:.8}"));
+            let same = same.unwrap_or_default();
+            format!("everything is as in snapshot {same}: nothing was saved")
+        }
+    })
 }
 
 /// A source that ends soon after a signal, so that the session is given up in order.
@@ -225,7 +273,11 @@ impl Sink for WatchedSink<'_> {
         if signals::interrupted() {
             return Err(Stop);
         }
-        self.0.entry(entry, contents)
+        let Some(contents) = contents else {
+            return self.0.entry(entry, None);
+        };
+        let mut open = || Ok(Box::new(WatchedContents(contents()?)) as Box<dyn Contents>);
+        self.0.entry(entry, Some(&mut open))
     }
 
     fn problem(&mut self, problem: Problem) {
@@ -235,4 +287,55 @@ impl Sink for WatchedSink<'_> {
     fn excluded(&mut self, path: &[u8]) {
         self.0.excluded(path);
     }
+}
+
+/// Contents that end soon after a signal: a file may be large.
+struct WatchedContents<'a>(Box<dyn Contents + 'a>);
+
+impl Contents for WatchedContents<'_> {
+    fn next(&mut self, buffer: &mut [u8]) -> Result<Piece, ContentError> {
+        if signals::interrupted() {
+            return Err(ContentError::Fatal("interrupted".into()));
+        }
+        self.0.next(buffer)
+    }
+
+    fn skip(&mut self, bytes: u64) -> Result<bool, ContentError> {
+        self.0.skip(bytes)
+    }
+}
+
+/// Standard input that waits for bytes no longer than until a signal comes.
+#[cfg(unix)]
+struct PatientInput(std::io::Stdin);
+
+#[cfg(unix)]
+impl std::io::Read for PatientInput {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let pause = Timespec {
+            tv_sec: 0,
+            tv_nsec: 200_000_000,
+        };
+        loop {
+            if signals::interrupted() {
+                return Err(std::io::Error::other("interrupted"));
+            }
+            let stdin = PollFd::new(&self.0, PollFlags::IN);
+            match poll(&mut [stdin], Some(&pause)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                _ => return Ok(rustix::io::read(&self.0, buffer)?),
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+fn stdin() -> Box<dyn std::io::Read> {
+    Box::new(PatientInput(std::io::stdin()))
+}
+
+#[cfg(not(unix))]
+fn stdin() -> Box<dyn std::io::Read> {
+    Box::new(std::io::stdin())
 }

@@ -173,10 +173,16 @@ pub struct Taken {
     pub snapshot: Snapshot,
     /// The snapshot that unchanged files were taken from.
     pub parent: Option<String>,
+    /// The partial snapshot that it went on from.
+    pub resumed: Option<String>,
+    /// Bytes read from the source.
+    pub read_bytes: u64,
     /// Nothing was stored.
     pub dry_run: bool,
     /// What was left out as asked; a folder counts once.
     pub excluded: u64,
+    /// Everything is as in the parent, and nothing was committed.
+    pub skipped: bool,
     /// What could not be read.
     pub problems: Vec<Trouble>,
 }

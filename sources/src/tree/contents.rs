@@ -117,6 +117,15 @@ impl FileContents {
 }
 
 impl Contents for FileContents {
+    fn skip(&mut self, bytes: u64) -> Result<bool, ContentError> {
+        // Not behind its end: then it is another file than was meant.
+        let reachable = bytes <= self.size;
+        if reachable {
+            self.position = bytes;
+        }
+        Ok(reachable)
+    }
+
     fn next(&mut self, buffer: &mut [u8]) -> Result<Piece, ContentError> {
         let piece = self
             .next_piece(buffer)

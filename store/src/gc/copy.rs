@@ -89,7 +89,14 @@ fn copy_pack(
             let start = (offset - first) as usize;
             let stored = bytes.get(start..start + *len as usize).unwrap_or(&[]);
             let record = reader.open(world, pack.id, *offset, stored)?;
-            let keep = living_rows(&writer.view(), &plan.live, &record, pack.id, *offset, reader)?;
+            let keep = living_rows(
+                &writer.view(),
+                &plan.live,
+                &record,
+                pack.id,
+                *offset,
+                reader,
+            )?;
             if keep.len() == record.rows.len() {
                 let rows: Vec<(TableRow, u8)> = keep
                     .iter()

@@ -182,7 +182,14 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
     /// Whether a file was changed so shortly before it is read that a further change may leave no
     /// trace in its times: file systems count in ticks, some in seconds.
     fn may_change_unseen(&self, entry: &Entry) -> bool {
-        let now = self.setting.writer.reader().repository().environment().clock.now();
+        let now = self
+            .setting
+            .writer
+            .reader()
+            .repository()
+            .environment()
+            .clock
+            .now();
         let changed = entry.meta.ctime.max(entry.meta.mtime);
         let coarse = entry.meta.ctime.nanos == 0 && entry.meta.mtime.nanos == 0;
         let age = i128::from(now.seconds - changed.seconds) * 1_000_000_000 + i128::from(now.nanos)
@@ -211,16 +218,17 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
     fn look_up(&mut self, path: &[u8]) -> (Vec<Known>, Option<ChunkId>) {
         let mut all = Vec::with_capacity(self.parents.len());
         let monitor = self.setting.monitor;
-        self.parents.retain_mut(|parent| match parent.look_up(path) {
-            Ok(known) => {
-                all.push(known);
-                true
-            }
-            Err(e) => {
-                monitor.event(Event::Note(&unusable(&e)));
-                false
-            }
-        });
+        self.parents
+            .retain_mut(|parent| match parent.look_up(path) {
+                Ok(known) => {
+                    all.push(known);
+                    true
+                }
+                Err(e) => {
+                    monitor.event(Event::Note(&unusable(&e)));
+                    false
+                }
+            });
         let page = all.iter().find_map(|known| known.page);
         (all, page)
     }
@@ -284,7 +292,9 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
         };
         Counters::add(&self.setting.monitor.counters().opened, 1);
         self.stream.reset();
-        let skipped = beginning.as_ref().map_or(Ok(false), |b| contents.skip(b.bytes));
+        let skipped = beginning
+            .as_ref()
+            .map_or(Ok(false), |b| contents.skip(b.bytes));
         let mut input = Input {
             contents: &mut *contents,
             next: None,
@@ -335,12 +345,7 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
     }
 
     /// Reads a file on to its end. The first chunk may be there already; empty: it is not.
-    fn read_rest(
-        &mut self,
-        path: &[u8],
-        mut input: Input<'_>,
-        first: Vec<u8>,
-    ) -> Result<(), Stop> {
+    fn read_rest(&mut self, path: &[u8], mut input: Input<'_>, first: Vec<u8>) -> Result<(), Stop> {
         let mut batch = Batch::default();
         if !first.is_empty() {
             self.add(&mut batch, first)?;

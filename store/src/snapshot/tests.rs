@@ -15,7 +15,9 @@ use crate::format::objects::Manifest;
 use crate::monitor::Silent;
 use crate::repository::Repository;
 use crate::snapshots::SnapshotList;
-use crate::source::{ContentError, Contents, Open, Piece, Problem, Sink, Source, SourceError, Stop};
+use crate::source::{
+    ContentError, Contents, Open, Piece, Problem, Sink, Source, SourceError, Stop,
+};
 use crate::testing::{self, MapSource, new_repository, noise};
 
 const MIB: u64 = 1 << 20;
@@ -142,7 +144,9 @@ fn many() -> MapSource {
 fn one() -> MapSource {
     let mut source = MapSource::default();
     source.files.insert(b"a".to_vec(), noise(300, "a"));
-    source.files.insert(b"large".to_vec(), noise(12_000_000, "large"));
+    source
+        .files
+        .insert(b"large".to_vec(), noise(12_000_000, "large"));
     source.files.insert(b"z".to_vec(), noise(3000, "z"));
     source
 }
@@ -232,7 +236,9 @@ fn both_parents_are_asked() {
     run(&repository, &mut source, &every(u64::MAX)).unwrap();
     for i in 0..40u32 {
         let path = format!("d{}/f{i:02}", i / 10).into_bytes();
-        source.files.insert(path, noise(90_000, &format!("new {i}")));
+        source
+            .files
+            .insert(path, noise(90_000, &format!("new {i}")));
     }
     let mut cut = Cut::after(&source, 2 * MIB);
     assert!(run(&repository, &mut cut, &every(MIB)).is_err());
@@ -294,7 +300,10 @@ fn the_parent_may_be_chosen_and_what_tells_a_change() {
         ..every(u64::MAX)
     };
     let report = run(&repository, &mut source.clone(), &given).unwrap();
-    assert_eq!((report.read_bytes, report.parent), (0, Some(first_id(&given))));
+    assert_eq!(
+        (report.read_bytes, report.parent),
+        (0, Some(first_id(&given)))
+    );
     let compare = SnapshotOptions {
         compare: Compare {
             inode: false,
