@@ -131,7 +131,7 @@ fn lines<'a>(file: &Path, text: &'a [u8]) -> Result<Vec<(usize, &'a str)>, Failu
 /// Bytes as a name of the system; `None` where names are text and these bytes are none.
 pub fn os_name(bytes: &[u8]) -> Option<OsString> {
     #[cfg(unix)]
-    return Some(std::os::unix::ffi::OsStrExt::from_bytes(bytes)).map(OsStr::to_owned);
+    return Some(<OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(bytes).to_owned());
     #[cfg(not(unix))]
     return std::str::from_utf8(bytes).ok().map(OsString::from);
 }

@@ -126,7 +126,7 @@ pub enum Command {
     /// Make a new repository
     Init(InitArgs),
     /// Take a snapshot of files, folders, standard input or a command's output
-    Snapshot(SnapshotArgs),
+    Snapshot(Box<SnapshotArgs>),
     /// Write a snapshot, or a part of it, into a folder
     Restore(RestoreArgs),
     /// List the snapshots

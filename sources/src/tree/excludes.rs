@@ -75,9 +75,8 @@ impl Excludes {
             if !names.contains(name) {
                 continue;
             }
-            match header.is_empty() || found.take(name, begins_with(folder, name, header)) {
-                true => found.found.push(name.clone()),
-                false => {}
+            if header.is_empty() || found.take(name, begins_with(folder, name, header)) {
+                found.found.push(name.clone());
             }
         }
         found
