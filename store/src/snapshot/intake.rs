@@ -14,7 +14,7 @@ use crate::monitor::{Action, Counters, Event, Monitor};
 use crate::snapshot::Compare;
 use crate::snapshot::assemble::SoFar;
 use crate::snapshot::checkpoint::Checkpoints;
-use crate::snapshot::parents::{Beginning, Known, Parent, is_unchanged};
+use crate::snapshot::parents::{Beginning, Known, Parent, is_unchanged, may_change_unseen};
 use crate::source::{ContentError, Contents, Open, Piece, Problem, Sink, Stop};
 use crate::tree::{Tree, inline};
 use crate::writer::Writer;
@@ -30,10 +30,6 @@ const MAX_LISTED: usize = 10_000;
 const MAX_PATH: usize = 64 << 10;
 /// Most bytes of extended attributes of one entry: they stand in one chunk.
 const MAX_XATTRS: usize = 4 << 20;
-/// Nanoseconds in which a file system that counts fractions of seconds may note two changes alike.
-const FINE_TICK: i128 = 5_000_000;
-/// The same for one that counts seconds, or every other second.
-const COARSE_TICK: i128 = 2_000_000_000;
 
 /// Where entries and chunks go.
 pub(super) trait Flow {
@@ -177,24 +173,6 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
             self.report(&entry.path, message);
         }
         true
-    }
-
-    /// Whether a file was changed so shortly before it is read that a further change may leave no
-    /// trace in its times: file systems count in ticks, some in seconds.
-    fn may_change_unseen(&self, entry: &Entry) -> bool {
-        let now = self
-            .setting
-            .writer
-            .reader()
-            .repository()
-            .environment()
-            .clock
-            .now();
-        let changed = entry.meta.ctime.max(entry.meta.mtime);
-        let coarse = entry.meta.ctime.nanos == 0 && entry.meta.mtime.nanos == 0;
-        let age = i128::from(now.seconds - changed.seconds) * 1_000_000_000 + i128::from(now.nanos)
-            - i128::from(changed.nanos);
-        (0..if coarse { COARSE_TICK } else { FINE_TICK }).contains(&age)
     }
 
     fn fail(&mut self, error: AccessError) -> Stop {
@@ -487,7 +465,8 @@ impl<F: Flow> Sink for Intake<'_, '_, F> {
             });
             return self.flow.step(Step::Whole(entry, page));
         }
-        if self.may_change_unseen(&entry) {
+        let repository = self.setting.writer.reader().repository();
+        if may_change_unseen(&entry.meta, repository.environment().clock.now()) {
             // An inode of 0 is never taken for unchanged.
             entry.meta.inode = 0;
         }

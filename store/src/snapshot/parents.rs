@@ -3,7 +3,8 @@
 
 use std::cmp::Ordering;
 
-use crate::entry::{Content, Entry, Kind, path_order};
+use crate::clock::Timestamp;
+use crate::entry::{Content, Entry, Kind, Meta, path_order};
 use crate::error::AccessError;
 use crate::format::objects::Manifest;
 use crate::id::{ChunkId, Uuid};
@@ -138,6 +139,12 @@ impl<'t, 'a, 'r> Parent<'t, 'a, 'r> {
     }
 }
 
+/// Nanoseconds in which a file system that counts fractions of seconds may note two changes alike:
+/// Linux takes the time of its last timer tick, up to 10 ms ago.
+const FINE_TICK: i128 = 20_000_000;
+/// The same for one that counts seconds, or every other second.
+const COARSE_TICK: i128 = 2_000_000_000;
+
 /// Whether nothing about a file hints at a change: size, mtime, ctime and inode are those of the
 /// parent. An inode of 0 tells nothing.
 pub(super) fn is_unchanged(entry: &Entry, known: &Entry, compare: Compare) -> bool {
@@ -150,8 +157,55 @@ pub(super) fn is_unchanged(entry: &Entry, known: &Entry, compare: Compare) -> bo
         && (!compare.inode || new.inode == old.inode)
 }
 
+/// Whether a file was changed so shortly before `now`, when it is read, that a further change may
+/// leave no trace in its times: they count in ticks. The time of its last inode change tells, for
+/// nobody can set it; one to come is that of a server whose clock is ahead.
+pub(super) fn may_change_unseen(meta: &Meta, now: Timestamp) -> bool {
+    let changed = meta.ctime;
+    let tick = match (changed.nanos, meta.mtime.nanos) {
+        (0, 0) => COARSE_TICK,
+        _ => FINE_TICK,
+    };
+    let age = i128::from(now.seconds - changed.seconds) * 1_000_000_000 + i128::from(now.nanos)
+        - i128::from(changed.nanos);
+    age < tick
+}
+
 /// The beginning of a file that need not be read again.
 pub(super) struct Beginning {
     pub content: Content,
     pub bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64, nanos: u32) -> Timestamp {
+        Timestamp { seconds, nanos }
+    }
+
+    #[test]
+    fn a_change_just_before_the_reading_may_hide_another() {
+        for (ctime, mtime, now, may) in [
+            (at(100, 5), at(100, 5), at(100, 5), true),
+            (at(100, 5), at(100, 5), at(100, 19_000_000), true),
+            (at(100, 5), at(100, 5), at(100, 21_000_000), false),
+            (at(99, 990_000_000), at(50, 1), at(100, 9_000_000), true),
+            // Whole seconds in both: a file system that knows no others.
+            (at(100, 0), at(100, 0), at(101, 999_999_999), true),
+            (at(100, 0), at(100, 0), at(102, 0), false),
+            (at(100, 0), at(50, 1), at(100, 30_000_000), false),
+            // A time that somebody set says nothing; a clock that is ahead does.
+            (at(100, 5), at(9_000, 1), at(200, 0), false),
+            (at(300, 5), at(50, 1), at(200, 0), true),
+        ] {
+            let meta = Meta {
+                ctime,
+                mtime,
+                ..Meta::default()
+            };
+            assert_eq!(may_change_unseen(&meta, now), may, "{meta:?} at {now:?}");
+        }
+    }
 }
