@@ -1,6 +1,8 @@
 //! Damaged objects: exit code 12 and a message that names them; what is whole is restored; nothing
 //! panics (that is asserted for every call of the suite).
 
+mod table;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -18,7 +18,7 @@
 //! | [`cache`] | whatever happens to the local cache, commands succeed and say nothing wrong |
 //! | [`full_disk`] | on a full disk `snapshot` fails in one sentence; `forget`, `gc` make room |
 //! | [`json`] | what every command prints with `--json` follows docs/json.md |
-//! | [`damage`] | damaged objects are named, the rest is restored, nothing panics |
+//! | [`damage`] | damaged objects are named, the rest is restored; the table of docs/damage.md |
 //!
 //! CI runs small sizes; `HUCHA_TESTS=full` runs those of the issue on the release binary.
 

@@ -3,12 +3,15 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::CheckReport;
 use crate::id::SnapshotId;
 
 /// Most damages that are told with their snapshots and files; the others are counted.
 pub const MAX_DAMAGE: usize = 1000;
 /// Most files, and most ranges of paths, that are named for one damage.
 pub const MAX_FILES: usize = 100;
+/// Most notes.
+const MAX_NOTES: usize = 100;
 /// Files that are told apart when those beyond [`MAX_FILES`] are counted.
 const MAX_COUNTED: usize = 1 << 20;
 
@@ -101,6 +104,8 @@ pub(crate) struct Ledger {
     /// Damages beyond [`MAX_DAMAGE`]; one that is met twice counts twice.
     more: u64,
     named: HashSet<(usize, u64)>,
+    notes: Vec<String>,
+    more_notes: u64,
 }
 
 /// One damage in a ledger.
@@ -130,6 +135,14 @@ impl Ledger {
             more_lost: 0,
         });
         Some(Line(at))
+    }
+
+    /// Adds what is worth a line and no damage.
+    pub fn note(&mut self, note: String) {
+        match self.notes.len() < MAX_NOTES {
+            true => self.notes.push(note),
+            false => self.more_notes += 1,
+        }
     }
 
     /// Whether nothing is damaged.
@@ -190,10 +203,14 @@ impl Ledger {
         }
     }
 
-    /// All damages, those that snapshots need first, and how many are not listed.
-    pub fn finish(self) -> (Vec<Damage>, u64) {
-        let mut found = self.found;
-        found.sort_by_key(|d| d.snapshots.is_empty());
-        (found, self.more)
+    /// Fills in what a report tells: all damages, those that snapshots need first, and notes.
+    pub fn finish(self, report: &mut CheckReport) {
+        report.damage = self.found;
+        report.damage.sort_by_key(|d| d.snapshots.is_empty());
+        report.more_damage = self.more;
+        report.notes = self.notes;
+        if self.more_notes > 0 {
+            report.notes.push(format!("{} more notes", self.more_notes));
+        }
     }
 }

@@ -192,7 +192,7 @@ impl Run<'_> {
                     ""
                 },
             );
-            self.report.notes.push(note);
+            self.ledger.note(note);
         }
     }
 
@@ -204,7 +204,6 @@ impl Run<'_> {
         let mut objects = objects::Objects {
             repository: self.repository,
             ledger: &mut self.ledger,
-            notes: &mut self.report.notes,
         };
         objects.check()
     }
@@ -215,7 +214,7 @@ impl Run<'_> {
         self.repository.update_index()?;
         if !bad.is_empty() {
             let note = "chunks that only a damaged segment knows count as missing";
-            self.report.notes.push(note.into());
+            self.ledger.note(note.into());
         }
         for (id, why) in bad {
             let object = format!("index/{id}");
@@ -234,7 +233,7 @@ impl Run<'_> {
                 "packs that no segment knows: {count}; a run is at work or was interrupted, and gc \
                  frees them"
             );
-            self.report.notes.push(note);
+            self.ledger.note(note);
         }
         Ok(())
     }
@@ -289,7 +288,7 @@ impl Run<'_> {
         let known = Notes::read(self.repository);
         if let Err(e) = known.and_then(|known| notes::put(self.repository, &known, &facts)) {
             let note = format!("what was verified could not be noted for the next check: {e}");
-            self.report.notes.push(note);
+            self.ledger.note(note);
         }
     }
 
@@ -339,7 +338,7 @@ impl Run<'_> {
 
     fn finish(self) -> CheckReport {
         let mut report = self.report;
-        (report.damage, report.more_damage) = self.ledger.finish();
+        self.ledger.finish(&mut report);
         for damage in &report.damage {
             let message = format!("{}: {}", damage.object, damage.what);
             self.monitor.event(Event::Problem {

@@ -11,7 +11,9 @@ use crate::error::AccessError;
 use crate::format::Malformed;
 use crate::format::config::{Config, decode_data_key};
 use crate::format::note::Note;
-use crate::format::objects::{GcList, OpenList, SessionInfo, TrashMarker, decode_heartbeat};
+use crate::format::objects::{
+    GcList, OpenList, SessionInfo, SnapshotObject, TrashMarker, decode_heartbeat,
+};
 use crate::id::{SlotId, Uuid};
 use crate::repository::{Repository, SlotState, named_key};
 
@@ -22,7 +24,6 @@ const WRAP_RECIPIENT: u8 = 2;
 pub(super) struct Objects<'a> {
     pub repository: &'a Repository,
     pub ledger: &'a mut Ledger,
-    pub notes: &'a mut Vec<String>,
 }
 
 impl Objects<'_> {
@@ -37,6 +38,7 @@ impl Objects<'_> {
         }
         for name in self.repository.list_names(Area::Trash)? {
             self.sealed(Area::Trash, &name, &marker)?;
+            self.sealed(Area::Snapshots, &name, &forgotten)?;
         }
         for name in self.repository.list_names(Area::Notes)? {
             self.sealed(Area::Notes, &name, &note)?;
@@ -101,7 +103,10 @@ impl Objects<'_> {
         };
         match self.repository.judge_slot(&stored, config) {
             SlotState::Whole => {}
-            SlotState::Foreign => self.notes.push(format!("{key} is not of this repository")),
+            SlotState::Foreign => {
+                let note = format!("{key} is not of this repository");
+                self.ledger.note(note);
+            }
             SlotState::Damaged(what) => self.damage(DamageKind::KeySlot, key, what),
             SlotState::OtherConfig => {
                 let what = "its copy of config differs from config";
@@ -130,11 +135,9 @@ impl Objects<'_> {
             Err(e) if e.is_damage() => super::data::reason(e),
             Err(e) => return Err(e),
         };
-        match form.damage {
-            Some(kind) => self.damage(kind, &key, &why),
-            None => self
-                .notes
-                .push(format!("{key}: {why}; it counts whatever it holds")),
+        match form.worth {
+            Worth::Damage(kind) => self.damage(kind, &key, &why),
+            Worth::Note(still) => self.ledger.note(format!("{key}: {why}; {still}")),
         }
         Ok(())
     }
@@ -157,8 +160,15 @@ struct Form {
     kind: Kind,
     /// Its inner name.
     name: fn(&[u8]) -> Result<Uuid, Malformed>,
-    /// `None` when it counts whatever is in it: then it is worth a note.
-    damage: Option<DamageKind>,
+    /// What it is worth that it does not open.
+    worth: Worth,
+}
+
+/// What it is worth that an object does not open.
+enum Worth {
+    Damage(DamageKind),
+    /// A note, which ends with what still holds.
+    Note(&'static str),
 }
 
 /// The form of an object by what follows the uuid in its name; `None` for what is none of ours.
@@ -175,7 +185,7 @@ fn session(suffix: Option<&str>) -> Option<Form> {
     Some(Form {
         kind: Kind::Session,
         name,
-        damage: Some(DamageKind::Session),
+        worth: Worth::Damage(DamageKind::Session),
     })
 }
 
@@ -188,7 +198,7 @@ fn gc_list(suffix: Option<&str>) -> Option<Form> {
     Some(Form {
         kind: Kind::List,
         name,
-        damage: Some(DamageKind::GcList),
+        worth: Worth::Damage(DamageKind::GcList),
     })
 }
 
@@ -196,7 +206,15 @@ fn marker(suffix: Option<&str>) -> Option<Form> {
     suffix.is_none().then_some(Form {
         kind: Kind::List,
         name: |fields| Ok(TrashMarker::decode(fields)?.name),
-        damage: None,
+        worth: Worth::Note("the snapshot stays forgotten"),
+    })
+}
+
+fn forgotten(suffix: Option<&str>) -> Option<Form> {
+    suffix.is_none().then_some(Form {
+        kind: Kind::Snapshot,
+        name: |fields| Ok(SnapshotObject::decode(fields)?.name()),
+        worth: Worth::Note("the snapshot is forgotten, and cannot be taken back"),
     })
 }
 
@@ -204,7 +222,7 @@ fn note(suffix: Option<&str>) -> Option<Form> {
     suffix.is_none().then_some(Form {
         kind: Kind::Note,
         name: |fields| Ok(Note::decode(fields)?.name),
-        damage: Some(DamageKind::Note),
+        worth: Worth::Damage(DamageKind::Note),
     })
 }
 

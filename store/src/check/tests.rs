@@ -437,9 +437,17 @@ fn lists_are_bounded_and_count_the_rest() {
     for i in 0..MAX_DAMAGE + 500 {
         ledger.add(DamageKind::Pack, i.to_string(), "x".into());
     }
-    let (damage, more) = ledger.finish();
-    assert_eq!((damage.len(), more), (MAX_DAMAGE, 501));
-    let first = damage.iter().find(|d| d.object == "a").unwrap();
+    for i in 0..300 {
+        ledger.note(i.to_string());
+    }
+    let mut report = CheckReport::default();
+    ledger.finish(&mut report);
+    assert_eq!((report.damage.len(), report.more_damage), (MAX_DAMAGE, 501));
+    assert_eq!(
+        (report.notes.len(), &*report.notes[100]),
+        (101, "200 more notes")
+    );
+    let first = report.damage.iter().find(|d| d.object == "a").unwrap();
     assert_eq!((first.files.len(), first.more_files), (MAX_FILES, 50));
     assert_eq!((first.lost.len(), first.more_lost), (MAX_FILES, 50));
 }
