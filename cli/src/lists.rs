@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hucha_sources::expand::expand;
 use hucha_sources::pattern::{Case, Patterns};
@@ -30,6 +30,23 @@ pub fn patterns(file: &Path, case: Case, variables: Variables<'_>) -> Result<Vec
         patterns.push(pattern);
     }
     Ok(patterns)
+}
+
+/// Patterns that were typed, and those of files.
+///
+/// # Errors
+/// As [`patterns`].
+pub fn all_patterns(
+    typed: &[String],
+    files: &[PathBuf],
+    case: Case,
+    variables: Variables<'_>,
+) -> Result<Vec<String>, Failure> {
+    let mut all = typed.to_vec();
+    for file in files {
+        all.extend(patterns(file, case, variables)?);
+    }
+    Ok(all)
 }
 
 /// All paths of all lists, in the order of the options; relative ones start at `base`.
@@ -178,7 +195,6 @@ fn name_len(text: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::PathBuf;
 
     fn variables(name: &str) -> Option<OsString> {
         match name {

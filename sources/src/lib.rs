@@ -2,6 +2,7 @@
 //! traits of `hucha-store`. Knows nothing of repositories, prints nothing and reads no
 //! environment.
 
+pub mod archive;
 pub mod command;
 pub mod expand;
 mod glob;

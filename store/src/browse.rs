@@ -3,12 +3,13 @@
 use std::io::Write;
 use std::ops::ControlFlow;
 
-use crate::entry::{Content, Entry, Extent, Kind, is_within, parent_of};
+use crate::entry::{Entry, Kind, is_within, parent_of};
 use crate::error::AccessError;
 use crate::format::objects::Manifest;
 use crate::reader::Reader;
-use crate::record::World;
 use crate::repository::Repository;
+use crate::restore::pour;
+use crate::target::Holes;
 use crate::tree::Tree;
 
 /// Why a path of a snapshot cannot be shown.
@@ -105,40 +106,14 @@ pub fn cat(
     }
     let reader = Reader::new(repository);
     let tree = Tree::new(&reader, manifest.root);
-    let mut written = 0u64;
-    let mut put = |bytes: &[u8]| {
-        written += bytes.len() as u64;
-        out.write_all(bytes).map_err(BrowseError::Output)
-    };
-    if let Content::Inline(bytes) = &entry.content {
-        put(bytes)?;
-    }
-    let zeros = vec![0u8; 64 << 10];
-    for extent in tree.extents(&entry.content)? {
-        match extent? {
-            Extent::Chunk { id, len } => {
-                let plain = reader.chunk(World::Content, &id)?;
-                if plain.len() != len as usize {
-                    return Err(another_length(path, "a chunk has another length").into());
-                }
-                put(&plain)?;
-            }
-            Extent::Hole(mut len) => {
-                while len > 0 {
-                    let part = len.min(zeros.len() as u64);
-                    put(zeros.get(..part as usize).unwrap_or(&[]))?;
-                    len -= part;
-                }
-            }
-        }
-    }
-    out.flush().map_err(BrowseError::Output)?;
-    if written != entry.meta.size {
-        return Err(another_length(path, "its extents do not add up to its size").into());
-    }
-    Ok(written)
-}
-
-fn another_length(path: &[u8], why: &str) -> AccessError {
-    AccessError::damaged(lossy(path), why)
+    let poured = pour(&tree, &entry, Holes::Zeros, &mut |bytes| {
+        out.write_all(bytes)
+    });
+    poured
+        .and_then(|()| out.flush())
+        .map_err(|error| match error.downcast::<AccessError>() {
+            Ok(access) => BrowseError::Access(access),
+            Err(error) => BrowseError::Output(error),
+        })?;
+    Ok(entry.meta.size)
 }

@@ -206,3 +206,59 @@ impl Target for Nowhere {
         Nowhere::never()
     }
 }
+
+/// Takes entries in the order of the tree, one after another, with their bytes: a file of another
+/// format, which has no places to come back to.
+pub trait EntryWriter {
+    /// Writes an entry. `first` is the path of an earlier one that is the same file.
+    ///
+    /// # Errors
+    /// When the output cannot be written, or `bytes` fails: what was written is then no whole file.
+    fn entry(
+        &mut self,
+        entry: &Entry,
+        first: Option<&[u8]>,
+        bytes: &dyn FileBytes,
+    ) -> io::Result<Written>;
+
+    /// Writes what belongs at the end. Without it the output does not look complete.
+    ///
+    /// # Errors
+    /// When the output cannot be written.
+    fn finish(self: Box<Self>) -> io::Result<()>;
+}
+
+/// What became of an entry in an output of another format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// It is there.
+    Whole,
+    /// It is there under another name, or leads to one: the format has text only.
+    Renamed,
+    /// The format, or any format, has no such thing.
+    LeftOut,
+}
+
+/// What is written for holes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holes {
+    /// Zeros.
+    Zeros,
+    /// Nothing.
+    Nothing,
+}
+
+/// The bytes of a file of a snapshot.
+pub trait FileBytes {
+    /// The ranges that are no holes: offset and length, in order.
+    ///
+    /// # Errors
+    /// When the repository does not give them back.
+    fn data(&self) -> io::Result<Vec<(u64, u64)>>;
+
+    /// Writes all bytes in order.
+    ///
+    /// # Errors
+    /// When the repository does not give them back, or they cannot be written.
+    fn pour(&self, holes: Holes, into: &mut dyn io::Write) -> io::Result<()>;
+}

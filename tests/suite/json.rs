@@ -82,7 +82,7 @@ fn odd_source(world: &World) {
     )
     .unwrap();
     let mut mkfifo = std::process::Command::new("mkfifo");
-    tool(mkfifo.arg(root.join("pipe")));
+    tool(mkfifo.arg(root.join("pipe")).arg(odd(b"pipe-\xff")));
     if is_root("a device in `ls --json`") {
         let mut mknod = std::process::Command::new("mknod");
         tool(mknod.arg(root.join("null")).args(["c", "1", "3"]));
@@ -114,6 +114,8 @@ fn on_a_whole_repository(judge: &mut Judge, world: &World) {
     let surplus = world.path("back").join(OsStr::from_bytes(b"more-\xff"));
     fs::write(surplus, "x").unwrap();
     judge.run(world, 0, &["restore", "latest", "back", "--delete"]);
+    judge.run(world, 0, &["archive", "latest", "-o", "all.tar"]);
+    judge.run(world, 3, &["archive", "latest", "-o", "all.zip"]);
     judge.run(world, 0, &["snapshots", "--group-by", "host"]);
     judge.run(world, 0, &["stats"]);
     judge.run(world, 0, &["check", "--read-data"]);

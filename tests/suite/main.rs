@@ -7,6 +7,7 @@
 //! | [`exit_codes`] | each exit code, and which snapshots a failed run leaves: none |
 //! | [`paths`] | how typed paths are stored, how a restore lands, how snapshots are named |
 //! | [`real_tree`] | a real tree comes back equal by `rsync`; an unchanged one costs two objects |
+//! | [`archive`] | tar and zip files, read back by the programs of others |
 //! | [`restore`] | a restore over what is there: what it fetches, spares and removes |
 //! | [`excludes`] | what `snapshot` reads and leaves out, by every option that says so |
 //! | [`changing`] | files that change or cannot be read are said, exit 3, the rest is there |
@@ -27,6 +28,7 @@
     reason = "a test that cannot go on fails where it stands"
 )]
 
+mod archive;
 mod cache;
 mod changing;
 mod checkpoints;

@@ -1,5 +1,6 @@
 //! What was typed, by clap. What it means is the matter of [`crate::settings`] and of each command.
 
+mod archive;
 mod check;
 mod forget;
 mod gc;
@@ -11,6 +12,7 @@ mod snapshot;
 mod tag;
 mod tree;
 
+pub use archive::{ArchiveArgs, FormatArg};
 pub use check::{CheckArgs, LevelArg};
 pub use forget::{ForgetArgs, KeepArgs, UndeleteArgs};
 pub use gc::GcArgs;
@@ -129,6 +131,8 @@ pub enum Command {
     Snapshot(Box<SnapshotArgs>),
     /// Write a snapshot, or a part of it, into a folder
     Restore(RestoreArgs),
+    /// Write a snapshot, or a part of it, as a tar or zip file
+    Archive(ArchiveArgs),
     /// List the snapshots
     Snapshots(SnapshotsArgs),
     /// List what a snapshot holds

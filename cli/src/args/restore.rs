@@ -70,23 +70,49 @@ pub enum OverwriteArg {
 
 /// Which entries of a snapshot are taken.
 #[derive(Debug, Args, Default)]
+#[command(next_help_heading = "What is taken")]
 pub struct ChoiceArgs {
     /// Take only what matches; several times
     #[arg(short, long, value_name = "PATTERN")]
     pub include: Vec<String>,
+    /// The same, whatever the case of letters
+    #[arg(long, value_name = "PATTERN")]
+    pub iinclude: Vec<String>,
+    /// Take only what matches a line of FILE; several times
+    #[arg(long, value_name = "FILE")]
+    pub include_file: Vec<PathBuf>,
+    /// The same, whatever the case of letters
+    #[arg(long, value_name = "FILE")]
+    pub iinclude_file: Vec<PathBuf>,
     /// Leave out what matches; several times
     #[arg(short, long, value_name = "PATTERN")]
     pub exclude: Vec<String>,
+    /// The same, whatever the case of letters
+    #[arg(long, value_name = "PATTERN")]
+    pub iexclude: Vec<String>,
+    /// Leave out what matches a line of FILE; several times
+    #[arg(long, value_name = "FILE")]
+    pub exclude_file: Vec<PathBuf>,
+    /// The same, whatever the case of letters
+    #[arg(long, value_name = "FILE")]
+    pub iexclude_file: Vec<PathBuf>,
 }
 
 impl ChoiceArgs {
     /// Whether nothing is left out.
     pub fn takes_all(&self) -> bool {
-        self.include.is_empty() && self.exclude.is_empty()
+        self.includes_all()
+            && self.exclude.is_empty()
+            && self.iexclude.is_empty()
+            && self.exclude_file.is_empty()
+            && self.iexclude_file.is_empty()
     }
 
     /// Whether nothing says that only some of it is taken.
     pub fn includes_all(&self) -> bool {
         self.include.is_empty()
+            && self.iinclude.is_empty()
+            && self.include_file.is_empty()
+            && self.iinclude_file.is_empty()
     }
 }

@@ -1,5 +1,6 @@
 //! One file a command: plan what to do, call the core, hand the result to [`crate::render`].
 
+mod archive;
 mod browse;
 mod check;
 mod choice;
@@ -59,6 +60,7 @@ fn dispatch(run: &mut Run, command: Command) -> Outcome {
         Command::Init(args) => init::init(run, &args),
         Command::Snapshot(args) => snapshot::snapshot(run, &args),
         Command::Restore(args) => restore::restore(run, &args),
+        Command::Archive(args) => archive::archive(run, &args),
         Command::Snapshots(args) => snapshots::snapshots(run, &args),
         Command::Ls(args) => browse::ls(run, &args),
         Command::Cat(args) => browse::cat(run, &args),

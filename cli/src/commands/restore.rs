@@ -14,12 +14,9 @@ use crate::args::{OverwriteArg, RestoreArgs};
 use crate::errors::{Code, Failure, Outcome};
 use crate::names;
 use crate::open::open;
-use crate::render::json::{Trouble, hex, text_and_hex};
+use crate::render::json::{Trouble, texts_and_hex};
 use crate::render::progress::Progress;
 use crate::render::text;
-
-/// Most lines about metadata that was refused, and about what a dry run would remove.
-const MAX_LINES: usize = 20;
 
 /// Writes a snapshot, or a part of it, into a folder.
 pub fn restore(run: &mut Run, args: &RestoreArgs) -> Outcome {
@@ -63,7 +60,7 @@ pub fn restore(run: &mut Run, args: &RestoreArgs) -> Outcome {
 /// Whether all of a snapshot was written, nothing was taken for right as it was there, and what was
 /// written is what the snapshot holds.
 fn proves(report: &RestoreReport) -> bool {
-    let anew = report.kept == 0 && report.skipped == 0;
+    let anew = report.kept == 0 && report.skipped == 0 && report.reused == 0;
     let wrong = [&report.problems, &report.damaged, &report.differing];
     anew && wrong.iter().all(|list| list.is_empty())
 }
@@ -125,7 +122,7 @@ fn tell(run: &mut Run, report: &RestoreReport, id: &str) -> Result<(), Failure> 
     let dry_run = run.settings.dry_run;
     if run.out.json {
         let troubles = |all: &[Problem]| -> Vec<Trouble> { all.iter().map(Into::into).collect() };
-        let surplus: Vec<_> = report.surplus.iter().map(|p| text_and_hex(p).0).collect();
+        let (surplus, surplus_bytes) = texts_and_hex(&report.surplus);
         let mut object = serde_json::json!({
                 "id": id,
                 "entries": report.entries,
@@ -135,6 +132,7 @@ fn tell(run: &mut Run, report: &RestoreReport, id: &str) -> Result<(), Failure> 
                 "kept": report.kept,
                 "skipped": report.skipped,
                 "fetched_bytes": report.fetched,
+            "reused_bytes": report.reused,
                 "removed": report.removed,
                 "surplus": surplus,
                 "verified": report.verified,
@@ -144,33 +142,18 @@ fn tell(run: &mut Run, report: &RestoreReport, id: &str) -> Result<(), Failure> 
                 "differing": troubles(&report.differing),
                 "refused": report.refused,
         });
-        if report.surplus.iter().any(|p| text_and_hex(p).1.is_some()) {
-            object["surplus_bytes"] = report.surplus.iter().map(|p| hex(p)).collect();
+        if let Some(bytes) = surplus_bytes {
+            object["surplus_bytes"] = bytes.into();
         }
         return run.out.object("restored", &object);
     }
-    some(
-        run,
-        "refused",
-        report.refused.iter().map(|l| text::lines(l)),
-    );
+    run.out
+        .remarks("refused", report.refused.iter().map(|l| text::lines(l)));
     if dry_run {
         let names = report.surplus.iter().map(|path| text::name(path));
-        some(run, "would remove", names);
+        run.out.remarks("would remove", names);
     }
     run.out.summary(&sum(report, dry_run))
-}
-
-/// The first of many lines.
-fn some(run: &mut Run, what: &str, lines: impl ExactSizeIterator<Item = String>) {
-    let more = lines.len().saturating_sub(MAX_LINES) as u64;
-    for line in lines.take(MAX_LINES) {
-        run.out.remark(&format!("{what}: {line}"));
-    }
-    if more > 0 {
-        let more = text::count(more);
-        run.out.remark(&format!("{what}: {more} more"));
-    }
 }
 
 /// How it ends: damage counts most, then a target that is not what was written, then what the
@@ -178,7 +161,7 @@ fn some(run: &mut Run, what: &str, lines: impl ExactSizeIterator<Item = String>)
 fn judge(run: &mut Run, report: &RestoreReport) -> Outcome {
     if !report.differing.is_empty() && !run.out.json {
         let paths = report.differing.iter().map(|p| text::name(&p.path));
-        some(run, "differs", paths);
+        run.out.remarks("differs", paths);
     }
     if !report.damaged.is_empty() {
         let count = text::counted(report.damaged.len() as u64, "file is", "files are");

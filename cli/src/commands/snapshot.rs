@@ -1,7 +1,6 @@
 //! `snapshot`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use hucha_sources::command::{Command, ErrorOutput};
@@ -125,13 +124,7 @@ fn source(args: &SnapshotArgs, time: Timestamp) -> Result<Box<dyn Source>, Failu
 
 /// What is left out, patterns of files among it.
 fn tree_options(args: &TreeArgs) -> Result<TreeOptions, Failure> {
-    let all = |typed: &[String], files: &[PathBuf], case| {
-        let mut patterns = typed.to_vec();
-        for file in files {
-            patterns.extend(lists::patterns(file, case, &variable)?);
-        }
-        Ok::<_, Failure>(patterns)
-    };
+    let all = |typed, files, case| lists::all_patterns(typed, files, case, &variable);
     let mut if_present: Vec<Presence> = args.exclude_if_present.iter().map(presence).collect();
     if args.exclude_caches {
         if_present.push(Presence::cachedir());

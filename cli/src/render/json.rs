@@ -3,6 +3,7 @@
 use hucha_store::entry::{Entry, Kind};
 use hucha_store::format::objects::Manifest;
 use hucha_store::notes::{Notes, Proof};
+use hucha_store::restore::StreamReport;
 use hucha_store::source::Problem;
 use serde::Serialize;
 
@@ -43,8 +44,17 @@ pub fn text_and_hex(bytes: &[u8]) -> (String, Option<String>) {
     }
 }
 
-/// Bytes as hex.
-pub fn hex(bytes: &[u8]) -> String {
+/// Many names as text, and all of them as hex when the text had to replace some bytes.
+pub fn texts_and_hex(names: &[Vec<u8>]) -> (Vec<String>, Option<Vec<String>>) {
+    let odd = names.iter().any(|name| std::str::from_utf8(name).is_err());
+    let texts = names.iter().map(|name| text_and_hex(name).0).collect();
+    (
+        texts,
+        odd.then(|| names.iter().map(|name| hex(name)).collect()),
+    )
+}
+
+fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
@@ -280,6 +290,41 @@ fn kind(kind: &Kind) -> &'static str {
         Kind::Socket => "socket",
         Kind::CharDevice { .. } => "char-device",
         Kind::BlockDevice { .. } => "block-device",
+    }
+}
+
+/// What `archive` wrote into a file.
+#[derive(Debug, Serialize)]
+pub struct Archived {
+    id: String,
+    entries: u64,
+    files: u64,
+    bytes: u64,
+    dry_run: bool,
+    left_out: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_out_bytes: Option<Vec<String>>,
+    renamed: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    renamed_bytes: Option<Vec<String>>,
+}
+
+impl Archived {
+    /// From a report.
+    pub fn new(manifest: &Manifest, report: &StreamReport, dry_run: bool) -> Archived {
+        let (left_out, left_out_bytes) = texts_and_hex(&report.left_out);
+        let (renamed, renamed_bytes) = texts_and_hex(&report.renamed);
+        Archived {
+            id: manifest.id.to_string(),
+            entries: report.entries,
+            files: report.files,
+            bytes: report.bytes,
+            dry_run,
+            left_out,
+            left_out_bytes,
+            renamed,
+            renamed_bytes,
+        }
     }
 }
 

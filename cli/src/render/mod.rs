@@ -94,6 +94,9 @@ pub fn clap(error: &clap::Error, as_json: bool) -> Code {
     Code::Usage
 }
 
+/// Most remarks of one kind.
+const MAX_REMARKS: usize = 20;
+
 /// stdout, and how results look on it.
 pub struct Output {
     out: BufWriter<StdoutLock<'static>>,
@@ -155,7 +158,18 @@ impl Output {
         }
     }
 
-    /// The bytes of stdout, for `cat`.
+    /// The first of many remarks of one kind, and how many there are more.
+    pub fn remarks(&mut self, what: &str, lines: impl ExactSizeIterator<Item = String>) {
+        let more = lines.len().saturating_sub(MAX_REMARKS) as u64;
+        for line in lines.take(MAX_REMARKS) {
+            self.remark(&format!("{what}: {line}"));
+        }
+        if more > 0 {
+            self.remark(&format!("{what}: {} more", text::count(more)));
+        }
+    }
+
+    /// The bytes of stdout, for `cat` and `archive`.
     pub fn raw(&mut self) -> &mut dyn Write {
         &mut self.out
     }

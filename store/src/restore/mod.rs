@@ -3,15 +3,20 @@
 //! `walk` goes through the tree and decides what becomes of each entry; `window` compares files
 //! with what stands in the target, fetches the chunks that differ and writes; `file` is one file
 //! on its way; `surplus` finds what the snapshot does not hold; `verify` reads everything again.
-//! A dry run takes the same way and asks the target, but changes nothing.
+//! A dry run takes the same way and asks the target, but changes nothing. `stream` is another way:
+//! everything in order into one output.
 
 mod file;
+mod stream;
 mod surplus;
 #[cfg(test)]
 mod tests;
 mod verify;
 mod walk;
 mod window;
+
+pub(crate) use stream::pour;
+pub use stream::{StreamError, StreamOptions, StreamReport, stream};
 
 use crate::entry::Kind;
 use crate::error::AccessError;
@@ -101,6 +106,8 @@ pub struct RestoreReport {
     pub skipped: u64,
     /// Plain bytes of chunks that the target did not hold: they came out of the repository.
     pub fetched: u64,
+    /// Plain bytes of chunks that the target held at their place.
+    pub reused: u64,
     /// Files, folders and all else that was removed.
     pub removed: u64,
     /// What was removed, without what lay below a folder that was.

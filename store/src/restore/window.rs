@@ -189,6 +189,7 @@ impl<'a, 'r> Window<'a, 'r> {
         report.written += new.written;
         report.kept += new.kept;
         report.fetched += new.fetched;
+        report.reused += new.reused;
         report.verified += new.verified;
         report.problems.extend(new.problems);
         report.damaged.extend(new.damaged);
@@ -295,11 +296,13 @@ impl Worker<'_, '_> {
         let existing = file.existing(self.target);
         let mut other = Vec::new();
         let mut buffer = Vec::new();
+        let mut reused = 0;
         for part in piece {
             let held = existing.as_ref();
             if file.failed.load(Ordering::Relaxed) {
                 self.done(&file);
             } else if held.is_some_and(|e| self.holds(e, &part, &mut buffer)) {
+                reused += part.chunk.map_or(0, |_| part.len);
                 self.pass(part.len);
                 self.done(&file);
             } else if part.chunk.is_none() {
@@ -313,6 +316,7 @@ impl Worker<'_, '_> {
         }
         drop(existing);
         file.let_go();
+        self.results().report.reused += reused;
         if !other.is_empty() {
             let mut all = differing.lock().unwrap_or_else(PoisonError::into_inner);
             all.extend(other);

@@ -70,6 +70,8 @@ fn only_what_differs_is_fetched() {
         );
         assert_eq!(gets, pages + 1, "one record");
         assert!(bytes <= tree + (512 << 10), "{bytes}");
+        let all: usize = source.files.values().map(Vec::len).sum();
+        assert_eq!(report.fetched + report.reused, all as u64);
         assert!(*target.files.lock().unwrap() == source.files);
         let written: u64 = target.log.lock().unwrap().iter().map(|(_, len)| len).sum();
         match shares {
