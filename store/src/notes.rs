@@ -22,7 +22,7 @@ const MANY: usize = 64;
 /// So many are enough for gc.
 const SOME: usize = 8;
 /// How often notes are listed again because one went away between listing and reading.
-const TRIES: usize = 10;
+const TRIES: usize = 100;
 
 /// What proved that a snapshot can be restored; the numbers stand on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -142,6 +142,8 @@ pub struct Notes {
     facts: BTreeMap<FactKey, Said>,
     /// The notes that were read and may be folded, with what they say.
     foldable: BTreeMap<Uuid, Vec<(FactKey, Said)>>,
+    /// Notes whose place another took: they are there because nobody could delete them.
+    superseded: BTreeSet<Uuid>,
     /// Notes that do not open, with the reason. They are passed over, and stay.
     pub unreadable: Vec<(Uuid, String)>,
 }
@@ -163,10 +165,11 @@ impl Notes {
                 }
             }
             if !gone {
-                break;
+                return Ok(notes);
             }
         }
-        Ok(notes)
+        let why = "they are folded faster than they can be read";
+        Err(AccessError::damaged(Area::Notes.folder(), why))
     }
 
     /// Takes in one note; answers whether it was there.
@@ -184,9 +187,36 @@ impl Notes {
             insert(&mut self.facts, key, said);
         }
         if !note.strange {
+            self.superseded.extend(note.supersedes);
             self.foldable.insert(name, note.facts);
         }
         Ok(true)
+    }
+
+    /// How many notes would have to be read less if they were folded.
+    fn worth(&self) -> usize {
+        let in_force = |name: &&Uuid| !self.superseded.contains(name);
+        self.foldable.keys().filter(in_force).count()
+    }
+
+    /// What is to be said of a snapshot that takes the place of another (rewritten, repaired): it
+    /// bears the same label and tags, and is as protected. That it was verified is not passed on.
+    pub fn inherited(&self, from: SnapshotId, to: SnapshotId) -> Vec<Fact> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let tags = self.of(from, field::TAG).map(|(tag, value)| Fact::Tag {
+            snapshot: to,
+            tag: text(tag),
+            present: value != [0],
+        });
+        let labels = self.of(from, field::LABEL).map(|(_, label)| Fact::Label {
+            snapshot: to,
+            label: text(label),
+        });
+        let protected = self.is_protected(from).then_some(Fact::Protected {
+            snapshot: to,
+            protected: true,
+        });
+        tags.chain(labels).chain(protected).collect()
     }
 
     /// The values of one field of a snapshot, with their keys.
@@ -322,7 +352,7 @@ pub fn put(repository: &Repository, known: &Notes, facts: &[Fact]) -> Result<(),
         strange: false,
     };
     put_note(repository, &note)?;
-    if known.foldable.len() >= MANY {
+    if known.worth() >= MANY {
         // What was said stands, whether or not folding works.
         let _ = fold(repository, Notes::read(repository)?, &|_| true);
     }
@@ -350,7 +380,8 @@ pub(crate) fn worth_folding(repository: &Repository) -> Result<Option<Notes>, Ac
     if repository.list_uuids(Area::Notes)?.len() < SOME {
         return Ok(None);
     }
-    Notes::read(repository).map(Some)
+    let notes = Notes::read(repository)?;
+    Ok((notes.foldable.len() >= SOME).then_some(notes))
 }
 
 /// Puts one note in the place of several, without facts of snapshots that are gone, and deletes

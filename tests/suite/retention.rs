@@ -272,3 +272,20 @@ fn a_restore_that_was_compared_is_remembered() {
         "{text}"
     );
 }
+
+#[test]
+fn ten_at_once_tag_one_snapshot_and_no_tag_is_lost() {
+    let world = world();
+    let id = take(&world, "2026-01-01", &[]);
+    let calls: Vec<_> = (0..10)
+        .map(|n| world.call(["tag", "--add", &format!("t{n}"), &id]).start())
+        .collect();
+    for call in calls {
+        call.wait().expect(0);
+    }
+    let shown = world.snapshots();
+    assert_eq!(tags(&shown[0]).len(), 10, "{shown:?}");
+    world.ok(["gc"]);
+    assert_eq!(tags(&world.snapshots()[0]).len(), 10);
+    assert_eq!(world.objects("notes").len(), 1);
+}

@@ -162,8 +162,8 @@ fn protected(notes: &Notes, snapshots: &[Manifest]) -> BTreeSet<SnapshotId> {
 }
 
 fn by_name(run: &Run, repository: &Repository, args: &ForgetArgs) -> Result<Plan, Failure> {
-    let chosen = named(run, repository, &args.snapshots, &args.filter)?;
     let (list, notes) = list_noted(repository)?;
+    let chosen = named(run, &list, &args.snapshots, &args.filter)?;
     if let Some(kept) = chosen.iter().find(|m| notes.is_protected(m.id)) {
         let id = format!("{:.8}", kept.id);
         return Err(Failure::failed(format_args!(
@@ -171,13 +171,10 @@ fn by_name(run: &Run, repository: &Repository, args: &ForgetArgs) -> Result<Plan
         ))
         .hint(format_args!("`hucha unprotect {id}` first")));
     }
-    let decided = |mut manifest: Manifest| {
-        notes.annotate(&mut manifest);
-        Decided {
-            manifest,
-            keep: false,
-            reasons: Vec::new(),
-        }
+    let decided = |manifest: Manifest| Decided {
+        manifest,
+        keep: false,
+        reasons: Vec::new(),
     };
     let group = Group {
         title: String::new(),
@@ -208,7 +205,10 @@ fn show(run: &mut Run, plan: &Plan, compact: bool) -> Result<(), Failure> {
             continue;
         }
         if plan.groups.len() > 1 {
-            run.out.summary(&format!("{}:", group.title))?;
+            let kept = group.decided.iter().filter(|d| d.keep).count();
+            let gone = group.decided.len() - kept;
+            let title = format!("{}: {kept} stay, {gone} go", group.title);
+            run.out.summary(&title)?;
         }
         for line in table(run, &group.decided, compact).lines() {
             run.out.summary(&line)?;

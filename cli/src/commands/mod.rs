@@ -173,18 +173,23 @@ fn find(repository: &Repository, name: &Name, filter: &FilterArgs) -> Result<Man
         true => list_bare(repository)?,
         false => list(repository)?,
     };
-    let mut among = list.committed;
-    let forgotten = forgotten(list.forgotten, &among);
+    find_in(&list, name, filter)
+}
+
+/// The same, in a list that was read before.
+fn find_in(list: &SnapshotList, name: &Name, filter: &FilterArgs) -> Result<Manifest, Failure> {
+    let mut among = list.committed.clone();
+    let forgotten = forgotten(list.forgotten.clone(), &among);
     // Two `undelete` at once may commit one snapshot twice.
     once(&mut among);
-    if !matches!(name.selector, hucha_store::snapshots::Selector::Prefix(_)) {
+    let is_id = matches!(name.selector, hucha_store::snapshots::Selector::Prefix(_));
+    if !is_id {
         Chosen::new(filter).keep(&mut among);
     }
     match select(&among, &name.selector, &name.typed) {
         Ok(manifest) => Ok(manifest.clone()),
         Err(error) => {
             let is_forgotten = select(&forgotten, &name.selector, &name.typed).is_ok();
-            let is_id = matches!(name.selector, hucha_store::snapshots::Selector::Prefix(_));
             let failure = Failure::from(error);
             match is_forgotten && is_id {
                 true => Err(failure.hint("it is forgotten: `hucha undelete` takes it back")),

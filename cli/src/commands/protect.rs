@@ -4,9 +4,9 @@ use std::ffi::OsString;
 
 use hucha_store::format::objects::Manifest;
 use hucha_store::notes::{self, Fact, Notes};
-use hucha_store::repository::Repository;
+use hucha_store::snapshots::SnapshotList;
 
-use super::{Run, find};
+use super::{Run, find_in, list_noted};
 use crate::args::{FilterArgs, ProtectArgs};
 use crate::errors::{Code, Failure, Outcome};
 use crate::names;
@@ -25,8 +25,8 @@ pub fn unprotect(run: &mut Run, args: &ProtectArgs) -> Outcome {
 
 fn say(run: &mut Run, args: &ProtectArgs, protected: bool) -> Outcome {
     let repository = open(&run.settings)?;
-    let manifests = named(run, &repository, &args.snapshots, &args.filter)?;
-    let known = Notes::read(&repository)?;
+    let (list, known) = list_noted(&repository)?;
+    let manifests = named(run, &list, &args.snapshots, &args.filter)?;
     let changes = manifests
         .iter()
         .filter(|m| known.is_protected(m.id) != protected);
@@ -42,9 +42,7 @@ fn say(run: &mut Run, args: &ProtectArgs, protected: bool) -> Outcome {
     let now = Notes::read(&repository)?;
     for manifest in &manifests {
         if run.out.json {
-            let mut shown = manifest.clone();
-            now.annotate(&mut shown);
-            let shown = Snapshot::new(&shown).noted(&shown, &now);
+            let shown = Snapshot::new(manifest).noted(manifest, &now);
             run.out.object("snapshot", &shown)?;
             continue;
         }
@@ -64,14 +62,14 @@ fn say(run: &mut Run, args: &ProtectArgs, protected: bool) -> Outcome {
 /// `latest latest~1` are two.
 pub(super) fn named(
     run: &Run,
-    repository: &Repository,
+    list: &SnapshotList,
     typed: &[OsString],
     filter: &FilterArgs,
 ) -> Result<Vec<Manifest>, Failure> {
     let mut manifests: Vec<Manifest> = Vec::new();
     for typed in typed {
         let name = names::parse_whole(typed, &run.zone)?;
-        let found = find(repository, &name, filter)?;
+        let found = find_in(list, &name, filter)?;
         if manifests.iter().all(|m| m.id != found.id) {
             manifests.push(found);
         }

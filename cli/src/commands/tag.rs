@@ -21,15 +21,16 @@ pub fn tag(run: &mut Run, args: &TagArgs) -> Outcome {
     let change = Change::new(args)?;
     let repository = open(&run.settings)?;
     let (list, known) = list_noted(&repository)?;
-    let mut chosen = list.committed;
-    once(&mut chosen);
-    if args.snapshots.is_empty() {
-        chosen.retain(|m| !m.partial);
-        Chosen::new(&args.filter).keep(&mut chosen);
-    } else {
-        let named = named(run, &repository, &args.snapshots, &args.filter)?;
-        chosen.retain(|m| named.iter().any(|n| n.id == m.id));
-    }
+    let chosen = match args.snapshots.is_empty() {
+        true => {
+            let mut all = list.committed;
+            once(&mut all);
+            all.retain(|m| !m.partial);
+            Chosen::new(&args.filter).keep(&mut all);
+            all
+        }
+        false => named(run, &list, &args.snapshots, &args.filter)?,
+    };
     let mut facts = Vec::new();
     let mut changed: Vec<Manifest> = Vec::new();
     for mut manifest in chosen {

@@ -1,7 +1,7 @@
 //! Notes: who wins, what folding keeps, what readers see meanwhile.
 
 use super::*;
-use crate::backend::Backend;
+use crate::backend::{Backend, Fault, Faulty, Memory};
 use crate::check::{CheckOptions, check};
 use crate::crypto::Encryption;
 use crate::gc::{GcOptions, gc};
@@ -153,7 +153,7 @@ fn many_notes_are_folded_into_one_that_says_the_same() {
 fn a_reader_finds_what_is_folded_while_it_reads() {
     /// Folds all notes before the first one is read.
     struct Folding {
-        inner: crate::backend::Memory,
+        inner: Memory,
         done: std::sync::atomic::AtomicBool,
     }
     impl Backend for Folding {
@@ -201,13 +201,10 @@ fn a_reader_finds_what_is_folded_while_it_reads() {
     for name in ["a", "b", "c"] {
         say(&repository, &[tag(name, true)]);
     }
-    let backend = std::sync::Arc::new(Folding {
+    let reader = over(Folding {
         inner: memory,
         done: false.into(),
     });
-    let credential = crate::testing::credential(Encryption::None);
-    let environment = crate::testing::environment(0);
-    let reader = Repository::open(backend, &credential, environment).unwrap();
     assert_eq!(Notes::read(&reader).unwrap().facts.len(), 3);
     assert_eq!(names(&reader).len(), 1);
 }
@@ -237,4 +234,152 @@ fn damaged_notes_are_passed_over_and_stay_and_gc_drops_what_is_gone() {
     assert!(notes.verified(id).is_some());
     assert!(notes.unreadable.iter().any(|(name, _)| *name == bad));
     assert_eq!(snapshot.id, ID);
+}
+
+#[test]
+fn where_nothing_may_be_deleted_folding_does_not_pile_up() {
+    /// Takes puts, refuses deletes.
+    struct Keeping(Memory);
+    impl Backend for Keeping {
+        fn list(
+            &self,
+            area: Area,
+            each: &mut dyn FnMut(crate::backend::Listed),
+        ) -> Result<(), crate::backend::BackendError> {
+            self.0.list(area, each)
+        }
+        fn get(&self, key: &crate::backend::Key) -> Result<Vec<u8>, crate::backend::BackendError> {
+            self.0.get(key)
+        }
+        fn get_range(
+            &self,
+            key: &crate::backend::Key,
+            offset: u64,
+            len: u64,
+        ) -> Result<Vec<u8>, crate::backend::BackendError> {
+            self.0.get_range(key, offset, len)
+        }
+        fn put(
+            &self,
+            key: &crate::backend::Key,
+            body: &crate::Sealed,
+        ) -> Result<Put, crate::backend::BackendError> {
+            self.0.put(key, body)
+        }
+        fn delete(&self, key: &crate::backend::Key) -> Result<(), crate::backend::BackendError> {
+            Err(crate::backend::BackendError {
+                operation: crate::backend::Operation::Delete,
+                key: key.path(),
+                trouble: crate::backend::Trouble::Refused,
+                retry: false,
+                source: None,
+            })
+        }
+        fn location(&self) -> String {
+            self.0.location()
+        }
+    }
+    let (memory, _) = new_repository(Encryption::None, 0);
+    let repository = over(Keeping(memory));
+    for turn in 0..200u32 {
+        say(&repository, &[tag("a", turn % 2 == 0)]);
+    }
+    assert_eq!(names(&repository).len(), 200 + 3, "one fold for every 64");
+}
+
+/// Opens what a backend holds.
+fn over(backend: impl Backend + 'static) -> Repository {
+    let credential = crate::testing::credential(Encryption::None);
+    let environment = crate::testing::environment(0);
+    Repository::open(std::sync::Arc::new(backend), &credential, environment).unwrap()
+}
+
+#[test]
+fn whichever_call_of_a_fold_fails_nothing_that_was_said_is_lost() {
+    for fault in [Fault::Before, Fault::LostAnswer, Fault::Full] {
+        for n in 1.. {
+            let (memory, repository) = new_repository(Encryption::None, 0);
+            for name in ["a", "b", "c"] {
+                say(&repository, &[tag(name, true)]);
+            }
+            let before = Notes::read(&repository).unwrap().facts;
+            let faulty = std::sync::Arc::new(Faulty::new(memory));
+            let other = over(faulty.clone());
+            faulty.fail_at(faulty.calls() + n, fault);
+            let folded = Notes::read(&other).and_then(|notes| fold(&other, notes, &|_| true));
+            assert_eq!(
+                Notes::read(&repository).unwrap().facts,
+                before,
+                "{fault:?} {n}"
+            );
+            // And the next one tidies up.
+            let again = Notes::read(&repository).unwrap();
+            fold(&repository, again, &|_| true).unwrap();
+            assert_eq!(Notes::read(&repository).unwrap().facts, before);
+            assert_eq!(names(&repository).len(), 1);
+            if folded.is_ok() {
+                assert!(n > 7, "a list, three gets, a put, three deletes: {n}");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn many_at_once_say_fold_and_read() {
+    let (memory, repository) = new_repository(Encryption::None, 0);
+    let (memory, repository) = (&memory, &repository);
+    std::thread::scope(|scope| {
+        for writer in 0..3 {
+            scope.spawn(move || {
+                let mine = open(memory, Encryption::None, 0);
+                for turn in 0..60 {
+                    say(&mine, &[tag(&format!("{writer}-{turn}"), true)]);
+                    // What this one said is there from now on, whoever folds.
+                    let seen = Notes::read(&mine).unwrap();
+                    let own = |n: &i32| format!("{writer}-{n}").into_bytes();
+                    let is_there = |n| seen.of(ID, field::TAG).any(|(tag, _)| tag == own(&n));
+                    assert!((0..=turn).all(is_there), "{writer}-{turn}");
+                }
+            });
+        }
+        scope.spawn(move || {
+            for _ in 0..40 {
+                fold(repository, Notes::read(repository).unwrap(), &|_| true).unwrap();
+            }
+        });
+    });
+    let notes = Notes::read(repository).unwrap();
+    assert_eq!(notes.of(ID, field::TAG).count(), 180);
+}
+
+#[test]
+fn a_rewritten_snapshot_inherits_what_was_said() {
+    let (_, repository) = new_repository(Encryption::None, 0);
+    let other = SnapshotId([9; 16]);
+    let label = "x".to_owned();
+    let protected = Fact::Protected {
+        snapshot: ID,
+        protected: true,
+    };
+    say(&repository, &[tag("a", true), tag("b", false), protected]);
+    say(
+        &repository,
+        &[Fact::Label {
+            snapshot: ID,
+            label,
+        }],
+    );
+    verified(&repository, [ID], Proof::Check).unwrap();
+    let known = Notes::read(&repository).unwrap();
+    put(&repository, &known, &known.inherited(ID, other)).unwrap();
+    let notes = Notes::read(&repository).unwrap();
+    let mut heir = manifest(&repository);
+    (heir.id, heir.tags) = (other, vec!["b".into()]);
+    notes.annotate(&mut heir);
+    assert_eq!(
+        (heir.tags, heir.label),
+        (vec!["a".into()], Some("x".into()))
+    );
+    assert!(notes.is_protected(other) && notes.verified(other).is_none());
 }
