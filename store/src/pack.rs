@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-use crate::backend::{Area, Backend, Key};
+use crate::backend::{Area, Backend, Key, Trouble};
 use crate::crypto::{DataKey, fresh_uuid};
 use crate::error::AccessError;
 use crate::format::pack::{
@@ -188,6 +188,17 @@ fn spool_file(folder: &Path) -> std::io::Result<File> {
 /// The key of a pack.
 pub(crate) fn pack_key(id: &PackId) -> Result<Key, AccessError> {
     Key::new(Area::Packs, id).ok_or_else(|| AccessError::damaged(id, "not a name"))
+}
+
+/// Whether a pack stands, asked by its name: for packs that a listing does not show, when what
+/// follows from that must not rest on the listing alone.
+pub(crate) fn is_there(backend: &dyn Backend, id: &PackId) -> Result<bool, AccessError> {
+    match backend.get_range(&pack_key(id)?, 0, 1) {
+        Ok(_) => Ok(true),
+        Err(e) if e.is_absent() => Ok(false),
+        Err(e) if e.trouble == Trouble::OutOfRange => Ok(true),
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// Reads a pack's header.

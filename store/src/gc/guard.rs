@@ -6,7 +6,8 @@ use super::GcError;
 use super::mark::Plan;
 use crate::backend::Area;
 use crate::error::AccessError;
-use crate::id::Uuid;
+use crate::id::{PackId, Uuid};
+use crate::pack::is_there;
 use crate::repository::Repository;
 use crate::snapshots::SnapshotList;
 
@@ -81,6 +82,14 @@ pub(super) fn list(repository: &Repository) -> Result<SnapshotList, GcError> {
     }
     remember(repository, &list);
     Ok(list)
+}
+
+/// Stops when a pack stands that the storage does not list.
+pub(super) fn absent(repository: &Repository, pack: &PackId) -> Result<(), GcError> {
+    match is_there(repository.backend(), pack)? {
+        true => Err(GcError::ListingShrank(format!("pack {pack}"))),
+        false => Ok(()),
+    }
 }
 
 /// Makes the index ready for gc. Stops when a segment does not open: what stands in it is unknown.

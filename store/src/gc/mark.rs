@@ -172,7 +172,7 @@ fn stop_if_missing(repository: &Repository, reach: &Reach) -> Result<(), GcError
 /// condemned packs is saved by their sweep. Snapshots and index are younger than the plan's listing
 /// of packs, and another collector may have moved chunks since, so both are read again: packs, then
 /// the index, as rows of a pack that stands never vanish.
-fn absent(repository: &Repository, lost: &[Found]) -> Result<Vec<String>, AccessError> {
+fn absent(repository: &Repository, lost: &[Found]) -> Result<Vec<String>, GcError> {
     if lost.is_empty() {
         return Ok(Vec::new());
     }
@@ -185,7 +185,12 @@ fn absent(repository: &Repository, lost: &[Found]) -> Result<Vec<String>, Access
         let mut exists = false;
         for place in found.iter().flat_map(|f| &f.places) {
             let pack = repository.index().pack(place.pack);
-            exists = exists || pack.is_some_and(|p| sizes.contains_key(&p.id));
+            let Some(pack) = pack else { continue };
+            if sizes.contains_key(&pack.id) {
+                exists = true;
+                break;
+            }
+            guard::absent(repository, &pack.id)?;
         }
         if !exists {
             chunks.push(format!("{:.12}", chunk.id));

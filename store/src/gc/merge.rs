@@ -6,6 +6,7 @@ use crate::backend::Area;
 use crate::error::AccessError;
 use crate::format::segment::{MAX_ROWS, MAX_SUPERSEDES, Segment, SegmentPack, SegmentRow};
 use crate::id::{PackId, SegmentId, Uuid};
+use crate::pack::is_there;
 use crate::repository::{Repository, named_key};
 use crate::view::list_packs;
 use crate::writer::{put_fresh, seal_segment};
@@ -74,7 +75,18 @@ pub(crate) fn merge(repository: &Repository, when: When) -> Result<u64, AccessEr
         }
     }
     // Packs are listed after the segments were read: rows of those that are gone are dropped.
-    let packs: HashSet<PackId> = list_packs(repository)?.into_keys().collect();
+    let mut packs: HashSet<PackId> = list_packs(repository)?.into_keys().collect();
+    let named = read.iter().flat_map(|(_, segment)| &segment.packs);
+    let unlisted: HashSet<PackId> = named
+        .map(|p| p.id)
+        .filter(|id| !packs.contains(id))
+        .collect();
+    // A listing may be short, and with the last rows of a pack its chunks would be lost.
+    for id in unlisted {
+        if is_there(repository.backend(), &id)? {
+            packs.insert(id);
+        }
+    }
     let mut merged = 0;
     for group in group(read) {
         merged += fold(repository, &group, &packs)?;

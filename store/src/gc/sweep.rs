@@ -74,6 +74,11 @@ pub(super) fn sweep(session: &Session<'_>, lists: &[Uuid]) -> Result<Swept, GcEr
     // Step 12: a DELETE may have been lost, so a list goes only after a listing.
     let left = list_packs(repository)?;
     for list in mine().filter(|l| !l.packs.iter().any(|p| left.contains_key(p))) {
+        // Those that were never listed here were deleted by others, or a listing is short: a list
+        // that goes too early would give condemned packs back.
+        for pack in list.packs.iter().filter(|p| !listed.contains_key(*p)) {
+            guard::absent(repository, pack)?;
+        }
         retire(repository, list.name)?;
     }
     if let Some(committed) = committed {
