@@ -120,36 +120,30 @@ impl Repository {
         };
         let keys = Keys::derive(options.encryption, &root.0, repository);
         let stored = config.encode(&crate::crypto::config_key(&root.0));
-        let mut made = Vec::new();
         let mut opened_by = None;
         if encrypted {
             let (kek, kind) = kek_of(credential, &cost)?;
             let label = super::slots::new_label(&environment, &options.label);
             let slot = super::slots::make_slot(&keys, &config, &stored, &kek, kind, &label);
-            made.push(named_key(Area::Keys, kek.slot(&cost.salt)));
-            put_new(&*backend, made.last(), slot.encode())?;
-            let data = keys.generate_data_key();
-            made.push(named_key(Area::Keys, format_args!("data-{}", data.id)));
-            put_new(
-                &*backend,
-                made.last(),
-                encode_data_key(data.id, &data.wrapped),
-            )?;
-            keys.keep(data);
-            opened_by = Some(kek.slot(&cost.salt));
+            let id = kek.slot(&cost.salt);
+            put_new(&*backend, &named_key(Area::Keys, id), slot.encode())?;
+            opened_by = Some(id);
         }
         if backend.put(&Key::config(), &Sealed::from_stored(stored))? == Put::Exists {
-            // Another process was faster. What was made here opens nothing and has names of its
+            // Another process was faster. What was made here opens nothing and has a name of its
             // own; leaving it behind would do no harm.
-            for key in made {
-                let _ = backend.delete(&key);
+            if let Some(id) = opened_by {
+                let _ = backend.delete(&named_key(Area::Keys, id));
             }
             return Err(OpenError::AlreadyExists(location));
         }
-        // Without room for it gc makes it later.
-        let _ = backend.reserve(Reserve::Keep);
         keys.keep_built_in();
-        Repository::assemble(backend, keys, config, environment, opened_by)
+        let repository = Repository::assemble(backend, keys, config, environment, opened_by)?;
+        // Both are made later where they are missing. A data key before `config` would stay, and
+        // look damaged, when another init made the repository in the end.
+        let _ = repository.ensure_data_key();
+        let _ = repository.backend().reserve(Reserve::Keep);
+        Ok(repository)
     }
 
     /// Opens a repository.
@@ -261,8 +255,7 @@ fn refuse_downgrade(config: &Config, environment: &Environment) -> Result<(), Op
     }
 }
 
-fn put_new(backend: &dyn Backend, key: Option<&Key>, bytes: Vec<u8>) -> Result<(), OpenError> {
-    let Some(key) = key else { return Ok(()) };
+fn put_new(backend: &dyn Backend, key: &Key, bytes: Vec<u8>) -> Result<(), OpenError> {
     match backend.put(key, &Sealed::from_stored(bytes))? {
         Put::Created => Ok(()),
         Put::Exists => Err(AccessError::NotFresh(key.to_string()).into()),

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 use super::open::{Credential, kek_of, slot_context};
 use super::{OpenError, Repository, named_key};
 use crate::backend::{Area, Key, Put};
-use crate::crypto::{Encryption, KeyEncryptionKey, Keys, Kind, SealKey};
+use crate::crypto::{Encryption, KeyEncryptionKey, Keys, Kind, SealKey, config_key};
 use crate::environment::Environment;
 use crate::error::AccessError;
 use crate::format::config::{Config, Slot};
@@ -185,6 +185,10 @@ impl Repository {
         }
         let (kek, kind) = kek_of(credential, &self.config().cost)?;
         let stored = self.backend().get(&Key::config())?;
+        // A copy that is not whole would be of no use on the day it is needed.
+        if !Config::is_authentic(&stored, &config_key(self.keys().root())) {
+            return Err(AccessError::damaged("config", "its MAC does not hold").into());
+        }
         let label = new_label(self.environment(), label);
         let slot = make_slot(self.keys(), self.config(), &stored, &kek, kind, &label);
         let id = kek.slot(&self.config().cost.salt);
@@ -238,14 +242,17 @@ impl Repository {
         credential: &Credential,
         label: Option<&str>,
     ) -> Result<SlotId, SlotError> {
-        let old = self.slots()?.into_iter().find(|s| s.in_use);
-        let kept = old
-            .as_ref()
-            .map(|s| s.label.label.clone())
-            .unwrap_or_default();
-        let new = self.add_slot(credential, label.unwrap_or(&kept))?;
+        // Whatever is wrong with its label, the old slot goes.
+        let old = self.opened_by();
+        let kept = self.slots()?.into_iter().find(|s| s.in_use);
+        let kept = kept.map(|s| s.label.label).unwrap_or_default();
+        let new = match self.add_slot(credential, label.unwrap_or(&kept)) {
+            // An earlier change that ended before the old slot went.
+            Err(SlotError::Exists(id)) if old.is_some_and(|old| old != id) => id,
+            added => added?,
+        };
         if let Some(old) = old {
-            self.backend().delete(&named_key(Area::Keys, old.id))?;
+            self.backend().delete(&named_key(Area::Keys, old))?;
         }
         Ok(new)
     }
