@@ -11,6 +11,8 @@ pub mod environment;
 pub mod error;
 #[cfg(test)]
 mod explore;
+#[cfg(test)]
+mod faults;
 pub mod forget;
 pub mod format;
 #[cfg(any(test, fuzzing))]
