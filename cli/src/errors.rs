@@ -8,7 +8,7 @@ use hucha_sources::command::CommandError;
 use hucha_sources::pattern::PatternError;
 use hucha_sources::stream::StreamError;
 use hucha_sources::tree::TreeError;
-use hucha_store::backend::{BackendError, Trouble};
+use hucha_store::backend::{BackendError, Operation, Trouble};
 use hucha_store::browse::BrowseError;
 use hucha_store::error::AccessError;
 use hucha_store::forget::UndeleteError;
@@ -147,10 +147,20 @@ impl From<BackendError> for Failure {
 }
 
 fn backend(error: &BackendError) -> (Code, Option<&'static str>) {
+    let kind = error.source.as_ref().map(std::io::Error::kind);
+    let reads = matches!(error.operation, Operation::Get | Operation::List);
     match error.trouble {
+        Trouble::Refused if kind == Some(std::io::ErrorKind::ReadOnlyFilesystem) => (
+            Code::Refused,
+            Some("the file system of the repository is mounted for reading only"),
+        ),
+        Trouble::Refused if reads => (
+            Code::Refused,
+            Some("this user may not read there: check owner and mode of the repository"),
+        ),
         Trouble::Refused => (
             Code::Refused,
-            Some("this user may not read or write there: check owner and mode of the repository"),
+            Some("this user may not write there: check owner and mode of the repository"),
         ),
         Trouble::Full => (
             Code::Failed,

@@ -12,7 +12,7 @@ use crate::outside::{cache_folder, environment};
 use crate::render::notice;
 use crate::render::text::lines;
 use crate::secrets::{Asked, credential};
-use crate::settings::{Level, Settings};
+use crate::settings::{Level, Secret, Settings};
 
 /// How often a wrong password may be typed.
 const TRIES: usize = 3;
@@ -25,7 +25,7 @@ pub fn open(settings: &Settings) -> Result<Repository, Failure> {
     let path = settings.repository()?;
     let backend = backend(&path)?;
     let found = Repository::encryption_of(&*backend)?;
-    match found.ok_or_else(|| OpenError::NoRepository(backend.location()))? {
+    match found.ok_or_else(|| without_config(&path))? {
         Encryption::None => open_with(settings, &backend, &Credential::None),
         Encryption::XChaCha20Poly1305 => open_encrypted(settings, &backend),
     }
@@ -41,9 +41,37 @@ fn open_encrypted(settings: &Settings, backend: &Arc<dyn Backend>) -> Result<Rep
             Err(failure) if settings.secret.is_none() && left > 0 && is_wrong_key(&failure) => {
                 notice("wrong password, try again");
             }
+            Err(failure) if is_wrong_key(&failure) => {
+                return Err(wrong_key(settings, &backend.location()));
+            }
             done => return done,
         }
     }
+}
+
+/// What was wrong, and where it came from.
+fn wrong_key(settings: &Settings, location: &str) -> Failure {
+    let (what, hint) = match &settings.secret {
+        Some(Secret::KeyFile(path)) => {
+            let path = path.display();
+            let hint = format!("{path}: is it the one of this repository, {location}?");
+            ("wrong key file", hint)
+        }
+        Some(Secret::File(path)) => (
+            "wrong password",
+            format!("it was read from {}", path.display()),
+        ),
+        Some(Secret::Command(_)) => ("wrong password", "a command printed it".to_owned()),
+        Some(Secret::Plain(_)) => (
+            "wrong password",
+            "it came from the variable HUCHA_PASSWORD".to_owned(),
+        ),
+        None => (
+            "wrong password",
+            format!("is {location} the right repository?"),
+        ),
+    };
+    Failure::new(Code::WrongKey, what).hint(hint)
 }
 
 fn is_wrong_key(failure: &Failure) -> bool {
@@ -92,13 +120,49 @@ fn cache(
 fn backend(path: &Path) -> Result<Arc<dyn Backend>, Failure> {
     match Local::open(path) {
         Ok(backend) => Ok(Arc::new(backend)),
-        Err(e) if e.is_absent() => Err(no_repository(path)),
+        Err(e) if e.is_absent() => Err(no_repository(path, "there is nothing", MAKE_ONE)),
+        Err(e) if is_no_folder(&e) => {
+            let why = match path.is_file() {
+                true => "it is a file",
+                false => "a part of the path is a file",
+            };
+            Err(no_repository(
+                path,
+                why,
+                "is the path right? A repository is a folder",
+            ))
+        }
         Err(e) => Err(e.into()),
     }
 }
 
-fn no_repository(path: &Path) -> Failure {
-    OpenError::NoRepository(path.display().to_string()).into()
+const MAKE_ONE: &str = "`hucha init` makes one, or `hucha snapshot --init`";
+
+fn no_repository(path: &Path, why: &str, hint: &str) -> Failure {
+    let shown = path.display();
+    let message = format!("there is no hucha repository at {shown}: {why}");
+    Failure::new(Code::NoRepository, message).hint(hint)
+}
+
+fn is_no_folder(error: &BackendError) -> bool {
+    let kind = error.source.as_ref().map(std::io::Error::kind);
+    kind == Some(std::io::ErrorKind::NotADirectory)
+}
+
+/// A folder without `config`: what is it?
+fn without_config(path: &Path) -> Failure {
+    if let Err(damaged) = never_used(path) {
+        return damaged;
+    }
+    let is_empty = std::fs::read_dir(path).is_ok_and(|mut found| found.next().is_none());
+    match is_empty || only_ours(path).is_ok() {
+        true => no_repository(path, "the folder is empty", MAKE_ONE),
+        false => no_repository(
+            path,
+            "it holds other things",
+            "is the path right? `hucha init` needs a new or empty folder",
+        ),
+    }
 }
 
 /// What is at a place where a repository may be made.
@@ -121,9 +185,15 @@ pub fn look(settings: &Settings) -> Result<Place, Failure> {
         }
         Ok(_) => only_ours(&path).map(|()| Place::Free),
         Err(e) if e.is_absent() => Ok(Place::Free),
+        Err(e) if is_no_folder(&e) => {
+            let message = format!("{} is a file, or a part of the path is", path.display());
+            Err(Failure::failed(message).hint(NEW_FOLDER))
+        }
         Err(e) => Err(e.into()),
     }
 }
+
+const NEW_FOLDER: &str = "a repository needs a folder of its own; choose a new or empty one";
 
 /// What an interrupted or simultaneous `init` leaves, and what file systems put at their root.
 const HARMLESS: [&str; 12] = [
@@ -149,8 +219,7 @@ fn only_ours(path: &Path) -> Result<(), Failure> {
         if !HARMLESS.iter().any(|ours| name == *ours) {
             let shown = name.to_string_lossy();
             let message = format!("{} is not empty: it holds {shown:?}", path.display());
-            return Err(Failure::failed(message)
-                .hint("a repository needs a folder of its own; choose a new or empty one"));
+            return Err(Failure::failed(message).hint(NEW_FOLDER));
         }
     }
     never_used(path)

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use rustix::process::Signal;
 
-use crate::support::data::small_tree;
+use crate::support::data::{self, small_tree};
 use crate::support::{World, is_root};
 
 #[test]
@@ -351,4 +351,144 @@ fn errors_are_json_when_asked_for() {
     let error: serde_json::Value = serde_json::from_str(told.stderr.trim()).unwrap();
     assert_eq!(error["code"], 10);
     assert!(error["error"].is_string() && told.stdout.is_empty());
+}
+
+/// One clear sentence, and one that says what to do.
+#[track_caller]
+fn says_one_sentence(ran: &crate::support::Ran, error: &[&str], hint: &[&str]) {
+    let lines: Vec<&str> = ran.stderr.lines().collect();
+    assert_eq!(lines.len(), 2, "{}", ran.stderr);
+    let (said, advised) = (
+        lines[0].strip_prefix("error: "),
+        lines[1].strip_prefix("hint: "),
+    );
+    let (said, advised) = (said.unwrap(), advised.unwrap());
+    for (line, parts) in [(said, error), (advised, hint)] {
+        for part in parts {
+            assert!(line.contains(part), "{part:?} is not in {line:?}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_opened_is_told_in_one_sentence() {
+    let world = World::new();
+    fs::create_dir(world.path("photos")).unwrap();
+    fs::write(world.path("photos/one.jpg"), "x").unwrap();
+    fs::create_dir(world.path("empty")).unwrap();
+    fs::write(world.path("letter"), "x").unwrap();
+    world.ok(["-r", "other", "init", "--new-key-file", "stranger"]);
+    data::copy_folder(&world.repository(), &world.path("newer"));
+    let config = world.path("newer/config");
+    let mut bytes = fs::read(&config).unwrap();
+    bytes[8] = 2;
+    fs::write(&config, bytes).unwrap();
+    for (repository, code, error, hint) in [
+        (
+            "gone",
+            10,
+            "no hucha repository at gone: there is nothing",
+            "hucha init",
+        ),
+        ("empty", 10, "empty: the folder is empty", "hucha init"),
+        (
+            "photos",
+            10,
+            "photos: it holds other things",
+            "is the path right",
+        ),
+        ("letter", 10, "letter: it is a file", "is the path right"),
+        (
+            "letter/repo",
+            10,
+            "letter/repo: a part of the path is a file",
+            "is the path right",
+        ),
+        (
+            "newer",
+            1,
+            "format 2; this program reads format 1",
+            "newer version of hucha",
+        ),
+        (
+            "other",
+            11,
+            "wrong key file",
+            "key: is it the one of this repository",
+        ),
+    ] {
+        for args in [
+            &["snapshots"][..],
+            &["check"],
+            &["gc"],
+            &["snapshot", "letter"],
+        ] {
+            let ran = world.call(["-r", repository]).args(args).run().expect(code);
+            says_one_sentence(&ran, &[error], &[hint]);
+        }
+    }
+    let password = world
+        .call(["-r", "other", "snapshots"])
+        .without("HUCHA_KEY_FILE");
+    let ran = password.env("HUCHA_PASSWORD", "guess").run().expect(11);
+    says_one_sentence(&ran, &["wrong password"], &["HUCHA_PASSWORD"]);
+    let ran = world.run(["-r", "letter", "init"]).expect(1);
+    says_one_sentence(&ran, &["letter is a file"], &["new or empty"]);
+    let ran = world.run(["-r", "photos", "init"]).expect(1);
+    says_one_sentence(&ran, &["photos is not empty", "one.jpg"], &["new or empty"]);
+}
+
+#[test]
+fn what_is_refused_is_told_in_one_sentence() {
+    if !is_root("working as an ordinary user") {
+        return;
+    }
+    let world = World::new();
+    fs::write(world.path("f"), "x").unwrap();
+    let id = world.snapshot("f");
+    for copy in ["closed", "shut"] {
+        data::copy_folder(&world.repository(), &world.path(copy));
+    }
+    let world = world.into_nobodys();
+    for folder in data::walk(&world.repository())
+        .iter()
+        .filter(|path| path.is_dir())
+    {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o500)).unwrap();
+    }
+    for args in [
+        &["snapshot", "f"][..],
+        &["forget", &id],
+        &["gc"],
+        &["tag", "--add", "x", &id],
+    ] {
+        let ran = world.run(args).expect(13);
+        says_one_sentence(
+            &ran,
+            &["permission denied"],
+            &["may not write", "owner and mode"],
+        );
+    }
+    // Reading goes on.
+    world.ok(["check", "--read-data", "--dry-run"]);
+    world.ok(["restore", "latest", "back"]);
+    let set = |name: &str, mode| {
+        fs::set_permissions(world.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set("closed/config", 0o000);
+    set("shut", 0o000);
+    for repository in ["closed", "shut"] {
+        for command in ["snapshots", "check", "gc"] {
+            let ran = world.run(["-r", repository, command]).expect(13);
+            says_one_sentence(
+                &ran,
+                &["permission denied"],
+                &["may not read", "owner and mode"],
+            );
+        }
+    }
+    let ran = world
+        .run(["-r", "shut/new", "init", "--encryption", "none"])
+        .expect(13);
+    says_one_sentence(&ran, &["permission denied"], &["owner and mode"]);
 }

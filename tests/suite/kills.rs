@@ -1,4 +1,4 @@
-//! `kill -9` at random moments of snapshot and gc: nothing that was there is lost, nothing has to
+//! `kill -9` at random moments of every command: nothing that was there is lost, nothing has to
 //! be broken or repaired, and one gc on the quiet repository frees what was left behind.
 
 use std::fs;
@@ -197,4 +197,162 @@ fn a_killed_init_can_be_repeated() {
         world.ok(["snapshot", "--init", "--encryption", "none", "f"]);
         world.assert_whole();
     }
+}
+
+/// A command that is killed, and then repeated.
+struct Victim {
+    name: &'static str,
+    /// Sets the stage and answers what is typed.
+    typed: fn(&World) -> Vec<String>,
+    /// Exit codes of a repeat: 1 where it may say that it is done already.
+    repeat: &'static [i32],
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+/// A snapshot that is there only to be forgotten.
+fn extra(world: &World) -> String {
+    fs::create_dir_all(world.path("extra")).unwrap();
+    let noise = Random(data::bytes_below(&world.repository())).bytes(200_000);
+    fs::write(world.path("extra/file"), noise).unwrap();
+    world.snapshot("extra")
+}
+
+/// Every command that writes to a repository and has no test of its own here, and those that read
+/// all of it. One line puts another one to the test.
+const VICTIMS: &[Victim] = &[
+    Victim {
+        name: "forget",
+        typed: |world| words(&["forget", &extra(world)]),
+        repeat: &[0, 1],
+    },
+    Victim {
+        name: "forget --gc",
+        typed: |world| words(&["forget", &extra(world), "--gc", "--max-unused", "0"]),
+        repeat: &[0, 1],
+    },
+    Victim {
+        name: "undelete",
+        typed: |world| {
+            let id = extra(world);
+            world.ok(["forget", &id]);
+            words(&["undelete", &id])
+        },
+        repeat: &[0, 1],
+    },
+    Victim {
+        name: "tag",
+        typed: |world| words(&["tag", "--add", "killed", &extra(world)]),
+        repeat: &[0],
+    },
+    Victim {
+        name: "protect and unprotect",
+        typed: |world| {
+            let id = extra(world);
+            world.ok(["protect", &id]);
+            words(&["unprotect", &id])
+        },
+        repeat: &[0],
+    },
+    Victim {
+        name: "key add",
+        typed: |world| {
+            // A key file that exists is not written over.
+            let _ = fs::remove_file(world.path("another"));
+            words(&[
+                "key",
+                "add",
+                "--label",
+                "other",
+                "--new-key-file",
+                "another",
+            ])
+        },
+        repeat: &[0, 1],
+    },
+    Victim {
+        name: "key remove",
+        typed: |world| {
+            let _ = fs::remove_file(world.path("another"));
+            let added = world.object(["key", "add", "--new-key-file", "another"]);
+            words(&["key", "remove", added["id"].as_str().unwrap()])
+        },
+        repeat: &[0, 1],
+    },
+    Victim {
+        name: "check",
+        typed: |_| words(&["check", "--read-data"]),
+        repeat: &[0],
+    },
+];
+
+#[test]
+fn kills_of_every_other_command_lose_nothing() {
+    let world = World::new();
+    let mut random = Random(seed("kills of all"));
+    let kept = Kept::take(&world);
+    let mut kills = 0;
+    for victim in VICTIMS {
+        let typed = (victim.typed)(&world);
+        let call: Vec<&str> = typed.iter().map(String::as_str).collect();
+        let usual = duration_of(&world, &call);
+        let mut killed = 0;
+        for _ in 0..size(3, 40) {
+            let typed = (victim.typed)(&world);
+            let call: Vec<&str> = typed.iter().map(String::as_str).collect();
+            killed += u64::from(kill_one(&world, &call, usual, &mut random));
+            world.ok(["check"]);
+            let again = world.run(&call);
+            assert!(
+                victim.repeat.contains(&again.code()),
+                "{call:?}: {}",
+                again.stderr
+            );
+            world.ok(["check"]);
+            // What is only there to be forgotten.
+            forget_others(&world, &kept);
+        }
+        kept.assert_intact(&world);
+        eprintln!("{}: killed {killed} times", victim.name);
+        kills += killed;
+    }
+    assert!(
+        kills >= size(4, 100),
+        "they end before they are killed: {kills}"
+    );
+    world.ok(["gc", "--max-unused", "0"]);
+    assert!(world.objects("sessions").is_empty() && world.objects("gc").is_empty());
+    kept.assert_intact(&world);
+    world.assert_whole();
+}
+
+/// Whichever key opens the repository after a kill, it can be changed again, and one is left.
+#[test]
+fn a_killed_change_of_the_key_locks_nobody_out() {
+    let world = World::new();
+    let mut random = Random(seed("killed changes of the key"));
+    fs::write(world.path("f"), "x").unwrap();
+    world.snapshot("f");
+    let change = ["key", "change", "--new-key-file", "next"];
+    let usual = duration_of(&world, &change);
+    fs::rename(world.path("next"), world.path("key")).unwrap();
+    for _ in 0..size(4, 40) {
+        kill_one(&world, &change, usual, &mut random);
+        if world.run(["snapshots"]).code() != 0 {
+            fs::rename(world.path("next"), world.path("key")).unwrap();
+        }
+        let _ = fs::remove_file(world.path("next"));
+        world.ok(change);
+        fs::rename(world.path("next"), world.path("key")).unwrap();
+        world.assert_whole();
+        // A slot whose key file was never finished, or is lost now, is removed by its id.
+        let keys = world.ok(["key", "list", "--json"]).json();
+        for key in keys.iter().filter(|key| key["in_use"] == false) {
+            world.ok(["key", "remove", key["id"].as_str().unwrap()]);
+        }
+    }
+    assert_eq!(world.ok(["key", "list", "--json"]).json().len(), 1);
+    assert_eq!(world.ok(["cat", "latest:f"]).stdout, b"x");
 }

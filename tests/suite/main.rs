@@ -15,7 +15,7 @@
 //! | [`scale`] | a million files in a folder and a file of 20 GiB in bounded memory |
 //! | [`processes`] | ten processes at once on one repository |
 //! | [`checkpoints`] | a killed snapshot goes on where it stopped; which files are read |
-//! | [`kills`] | `kill -9` at random moments of snapshot and gc |
+//! | [`kills`] | `kill -9` at random moments of every command |
 //! | [`cache`] | whatever happens to the local cache, commands succeed and say nothing wrong |
 //! | [`full_disk`] | on a full disk `snapshot` fails in one sentence; `forget`, `gc` make room |
 //! | [`json`] | what every command prints with `--json` follows docs/json.md |
