@@ -16,6 +16,7 @@ use hucha_store::gc::GcError;
 use hucha_store::repository::{OpenError, SlotError};
 use hucha_store::restore::RestoreError;
 use hucha_store::snapshot::SnapshotError;
+use hucha_store::snapshot::rewrite::RewriteError;
 use hucha_store::snapshots::SelectError;
 
 use crate::render::text;
@@ -260,6 +261,16 @@ impl From<UndeleteError> for Failure {
         match error {
             UndeleteError::Access(error) => error.into(),
             error => Failure::of(Code::Failed, &error),
+        }
+    }
+}
+
+impl From<RewriteError> for Failure {
+    fn from(error: RewriteError) -> Failure {
+        match error {
+            RewriteError::Access(error) => error.into(),
+            error => Failure::of(Code::Damaged, &error)
+                .hint("`hucha check` tells what else is affected; leave out what is lost"),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! safety; `hucha-store` does.
 
 mod args;
+mod caches;
 mod calendar;
 mod commands;
 mod errors;

@@ -104,7 +104,11 @@ fn cache(
         return Ok(None);
     };
     match cache_folder(caches, &id.to_string(), &backend.location()) {
-        Ok(folder) => Ok(Some(folder)),
+        Ok(folder) => {
+            // Without its mark a cache can be used as well: it could only be cleared meanwhile.
+            let _ = crate::caches::hold(&folder, &backend.location());
+            Ok(Some(folder))
+        }
         Err(error) => {
             if settings.level >= Level::Verbose && !settings.json {
                 let shown = caches.display();

@@ -17,18 +17,22 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        let now = SystemTime::now();
-        match now.duration_since(UNIX_EPOCH) {
-            Ok(since) => Timestamp {
-                seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-                nanos: since.subsec_nanos(),
-            },
-            // A clock before 1970: whole seconds will do.
-            Err(before) => Timestamp {
-                seconds: -i64::try_from(before.duration().as_secs()).unwrap_or(0) - 1,
-                nanos: 0,
-            },
-        }
+        timestamp(SystemTime::now())
+    }
+}
+
+/// The core's form of a time of this system.
+pub fn timestamp(time: SystemTime) -> Timestamp {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => Timestamp {
+            seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+            nanos: since.subsec_nanos(),
+        },
+        // Before 1970: whole seconds will do.
+        Err(before) => Timestamp {
+            seconds: -i64::try_from(before.duration().as_secs()).unwrap_or(0) - 1,
+            nanos: 0,
+        },
     }
 }
 

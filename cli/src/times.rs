@@ -158,6 +158,20 @@ pub fn parse(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp, B
         .ok_or_else(|| BadTime(text.to_owned()))
 }
 
+/// The same, and of a date or a whole second its end.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_end(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp, BadTime> {
+    if text == "now" {
+        return Ok(now);
+    }
+    Typed::at_start(text.as_bytes())
+        .filter(|typed| typed.len == text.len())
+        .and_then(|typed| typed.end(zone))
+        .ok_or_else(|| BadTime(text.to_owned()))
+}
+
 struct Scanner<'a> {
     text: &'a [u8],
     at: usize,

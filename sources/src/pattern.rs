@@ -77,6 +77,17 @@ impl Patterns {
     /// Whether a path, or a folder above it, matches. With or without a leading `/`, paths are
     /// taken from the root; the root itself never matches.
     pub fn matches(&self, path: &[u8]) -> bool {
+        self.last_word(path, Pattern::matches)
+    }
+
+    /// Whether a path matches itself, not only a folder above it: the last component of a pattern
+    /// stands for the last one of the path.
+    pub fn matches_end(&self, path: &[u8]) -> bool {
+        self.last_word(path, Pattern::matches_end)
+    }
+
+    /// Later patterns may take back what earlier ones said.
+    fn last_word(&self, path: &[u8], says: fn(&Pattern, &[&[u8]]) -> bool) -> bool {
         if self.patterns.is_empty() {
             return false;
         }
@@ -84,7 +95,7 @@ impl Patterns {
         let parts = components(&path);
         let mut matched = false;
         for pattern in &self.patterns {
-            if matched == pattern.negated && pattern.matches(&parts) {
+            if matched == pattern.negated && says(pattern, &parts) {
                 matched = !pattern.negated;
             }
         }
@@ -172,11 +183,24 @@ impl Pattern {
     /// Each run is looked for as far left as it can stand. That loses nothing: what follows the
     /// last run is free.
     fn matches(&self, path: &[&[u8]]) -> bool {
-        if path.is_empty() {
+        !path.is_empty() && self.stand(&self.runs, path)
+    }
+
+    fn matches_end(&self, path: &[&[u8]]) -> bool {
+        let Some((last, before)) = self.runs.split_last() else {
             return false;
-        }
+        };
+        let Some(start) = path.len().checked_sub(last.len()) else {
+            return false;
+        };
+        let (path, end) = path.split_at(start);
+        let free = !before.is_empty() || !self.anchored || path.is_empty();
+        free && stands_at(last, end) && self.stand(before, path)
+    }
+
+    fn stand(&self, runs: &[Vec<Part>], path: &[&[u8]]) -> bool {
         let mut rest = path;
-        for (n, run) in self.runs.iter().enumerate() {
+        for (n, run) in runs.iter().enumerate() {
             let mut starts = if n == 0 && self.anchored {
                 0..=0
             } else {
@@ -282,6 +306,30 @@ mod tests {
 
     fn matches(pattern: &str, path: &str) -> bool {
         Patterns::new(&[pattern]).unwrap().matches(path.as_bytes())
+    }
+
+    #[test]
+    fn the_end_must_match() {
+        let table = [
+            ("b", "a/b", true),
+            ("a", "a/b", false),
+            ("/a", "a", true),
+            ("/b", "a/b", false),
+            ("a/b", "x/a/b", true),
+            ("a/*", "a/b/c", false),
+            ("x", "x/x", true),
+            ("a/**/c", "a/c", true),
+            ("/a/**/c", "a/b/b/c", true),
+            ("/a/**/c", "x/a/c", false),
+            ("a/**/c", "a/c/d", false),
+            ("a/**", "a/b/c", true),
+            ("*.txt", "a.txt/b", false),
+        ];
+        for (pattern, path, expected) in table {
+            let patterns = Patterns::new(&[pattern]).unwrap();
+            let matched = patterns.matches_end(path.as_bytes());
+            assert_eq!(matched, expected, "{pattern} {path}");
+        }
     }
 
     #[test]

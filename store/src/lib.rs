@@ -6,6 +6,7 @@ pub mod check;
 pub mod clock;
 mod codec;
 pub mod crypto;
+pub mod diff;
 pub mod entry;
 pub mod environment;
 pub mod error;
@@ -13,6 +14,7 @@ pub mod error;
 mod explore;
 #[cfg(test)]
 mod faults;
+pub mod find;
 pub mod forget;
 pub mod format;
 #[cfg(any(test, fuzzing))]

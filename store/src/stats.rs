@@ -1,8 +1,15 @@
 //! What a repository holds, in numbers.
 
+mod single;
+
+pub use single::{SnapshotStats, of_snapshots};
+
+use std::collections::{HashMap, HashSet};
+
 use crate::backend::Area;
 use crate::error::AccessError;
-use crate::id::ChunkId;
+use crate::id::{ChunkId, PackId};
+use crate::index::{ChunkNumber, PackNumber, Place};
 use crate::repository::Repository;
 use crate::snapshots::SnapshotList;
 use crate::view::{list_packs, read_lists};
@@ -25,6 +32,8 @@ pub struct Stats {
     pub pack_bytes: u64,
     /// Chunks with a place in a pack that exists, pages among them, each counted once.
     pub chunks: u64,
+    /// Of these, stored as deltas.
+    pub deltas: u64,
     /// Their plain bytes.
     pub plain_bytes: u64,
     /// Plain bytes of all committed snapshots: what restoring every one would write.
@@ -61,34 +70,45 @@ pub fn stats(repository: &Repository) -> Result<Stats, AccessError> {
             .filter_map(|p| packs.get(p))
             .sum::<u64>();
     }
-    count_chunks(repository, &packs, &mut stats)?;
+    let exists = standing(repository, &packs)?;
+    each_chunk(repository, &exists, &mut |_, place| {
+        stats.chunks += 1;
+        stats.deltas += u64::from(place.depth > 0);
+        stats.plain_bytes += u64::from(place.plain);
+    })?;
     Ok(stats)
 }
 
-fn count_chunks(
+/// Numbers of the packs that exist.
+fn standing(
     repository: &Repository,
-    packs: &std::collections::HashMap<crate::id::PackId, u64>,
-    stats: &mut Stats,
-) -> Result<(), AccessError> {
+    packs: &HashMap<PackId, u64>,
+) -> Result<HashSet<PackNumber>, AccessError> {
     let segments = repository.segments();
     repository.index().settle(&segments)?;
     let known = repository.index().packs(&segments)?;
-    let exists: std::collections::HashSet<_> = known
-        .iter()
-        .filter(|p| packs.contains_key(&p.id))
-        .map(|p| p.number)
-        .collect();
+    let exists = known.iter().filter(|p| packs.contains_key(&p.id));
+    Ok(exists.map(|p| p.number).collect())
+}
+
+/// Calls `each` for every chunk with a place in a pack that exists, and for one such place.
+fn each_chunk(
+    repository: &Repository,
+    exists: &HashSet<PackNumber>,
+    each: &mut dyn FnMut(ChunkNumber, &Place),
+) -> Result<(), AccessError> {
+    let segments = repository.segments();
     let mut after: Option<ChunkId> = None;
     loop {
         let batch = repository.index().scan(&segments, after.as_ref(), SCAN)?;
-        let Some(last) = batch.last() else { break };
+        let Some(last) = batch.last() else {
+            return Ok(());
+        };
         after = Some(last.id);
         for found in &batch {
             if let Some(place) = found.places.iter().find(|p| exists.contains(&p.pack)) {
-                stats.chunks += 1;
-                stats.plain_bytes += u64::from(place.plain);
+                each(found.number, place);
             }
         }
     }
-    Ok(())
 }

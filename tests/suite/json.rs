@@ -21,7 +21,7 @@ use page::Page;
 const NEEDS_ROOT: [&str; 1] = ["entry.device"];
 
 /// Commands that print no objects on stdout: bytes, and what other programs read.
-const PRINT_BYTES: [&str; 1] = ["cat"];
+const PRINT_BYTES: [&str; 3] = ["cat", "completions", "man"];
 
 /// Runs commands and compares what they print with the page.
 struct Judge {
@@ -92,6 +92,9 @@ fn odd_source(world: &World) {
 /// Everything on a repository that is whole.
 fn on_a_whole_repository(judge: &mut Judge, world: &World) {
     judge.run(world, 0, &["version"]);
+    judge.run(world, 0, &["completions", "bash"]);
+    judge.run(world, 0, &["man"]);
+    judge.run(world, 2, &["man", "nonsense"]);
     judge.run(world, 10, &["snapshots"]);
     judge.run(world, 2, &["snapshots", "--no-such-option"]);
     judge.run(world, 0, &["init", "-n", "--new-key-file", "key"]);
@@ -107,6 +110,13 @@ fn on_a_whole_repository(judge: &mut Judge, world: &World) {
     judge.run(world, 0, &["unprotect", "latest"]);
     judge.run(world, 0, &["snapshots"]);
     judge.run(world, 0, &["ls", "latest", "--recursive"]);
+    judge.run(world, 0, &["find", "on*", "--snapshot", "latest"]);
+    fs::remove_file(world.path("src/odd-link")).unwrap();
+    fs::write(world.path("src").join(OsStr::from_bytes(b"new-\xff")), b"x").unwrap();
+    world.snapshot("src");
+    judge.run(world, 0, &["diff", "latest~1", "latest", "--metadata"]);
+    judge.run(world, 0, &["rewrite", "--exclude", "small", "latest", "-n"]);
+    judge.run(world, 0, &["rewrite", "--exclude", "small", "latest"]);
     judge.run(world, 0, &["cat", "latest:src/one"]);
     judge.run(world, 1, &["cat", "latest:src/gone"]);
     judge.run(world, 0, &["restore", "latest", "back", "-n"]);
@@ -118,6 +128,7 @@ fn on_a_whole_repository(judge: &mut Judge, world: &World) {
     judge.run(world, 3, &["archive", "latest", "-o", "all.zip"]);
     judge.run(world, 0, &["snapshots", "--group-by", "host"]);
     judge.run(world, 0, &["stats"]);
+    judge.run(world, 0, &["stats", "latest"]);
     judge.run(world, 0, &["check", "--read-data"]);
     judge.run(world, 0, &["forget", "--keep-last", "1", "-n"]);
     judge.run(world, 0, &["forget", "latest"]);
@@ -126,6 +137,8 @@ fn on_a_whole_repository(judge: &mut Judge, world: &World) {
     let id = forgotten["id"].as_str().unwrap();
     judge.run(world, 0, &["undelete", id, "-n"]);
     judge.run(world, 0, &["undelete", id]);
+    judge.run(world, 0, &["cache", "list"]);
+    judge.run(world, 0, &["cache", "clear", "--all", "-n"]);
     judge.run(world, 0, &["gc", "-n"]);
     judge.run(world, 0, &["gc"]);
 }
@@ -138,6 +151,7 @@ fn keys(judge: &mut Judge, world: &World) {
             judge.run(world, 0, &[&add[..], n].concat());
         }
     }
+    judge.run(world, 0, &["key", "export"]);
     judge.run(world, 0, &["key", "list"]);
     judge.run(world, 0, &["key", "remove", "key2", "-n"]);
     judge.run(world, 0, &["key", "remove", "key2"]);
@@ -194,7 +208,10 @@ fn commands(world: &World) -> BTreeSet<String> {
     let lines = help.lines().skip_while(|l| *l != "Commands:").skip(1);
     let list = lines.take_while(|l| !l.is_empty());
     let words = list.filter_map(|l| l.strip_prefix("  ")?.split(' ').next());
-    words.filter(|w| !w.is_empty()).map(str::to_owned).collect()
+    words
+        .filter(|w| !w.is_empty() && *w != "help")
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]

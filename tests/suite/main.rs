@@ -16,6 +16,7 @@
 //! | [`processes`] | ten processes at once on one repository |
 //! | [`checkpoints`] | a killed snapshot goes on where it stopped; which files are read |
 //! | [`kills`] | `kill -9` at random moments of every command |
+//! | [`commands`] | `find`, `diff`, `rewrite`, exported keys, caches |
 //! | [`cache`] | whatever happens to the local cache, commands succeed and say nothing wrong |
 //! | [`full_disk`] | on a full disk `snapshot` fails in one sentence; `forget`, `gc` make room |
 //! | [`json`] | what every command prints with `--json` follows docs/json.md |
@@ -32,6 +33,7 @@ mod archive;
 mod cache;
 mod changing;
 mod checkpoints;
+mod commands;
 mod damage;
 mod excludes;
 mod exit_codes;

@@ -12,7 +12,9 @@ Examples:
   hucha key add --label ana
   hucha key add --label nightly --new-key-file /root/shop.key
   hucha key change
-  hucha key remove ana")]
+  hucha key remove ana
+  hucha key export --label paper > shop.key
+  hucha key export --label paper | lp")]
 pub struct KeyArgs {
     /// What to do
     #[command(subcommand)]
@@ -32,6 +34,8 @@ pub enum KeyCommand {
         #[arg(value_name = "KEY")]
         key: String,
     },
+    /// Make one more key, and print it as a text to lock away or to save as a key file
+    Export(ExportArgs),
     /// Put a new password or key file in the place of the one in use
     Change(NewKeyArgs),
 }
@@ -50,4 +54,19 @@ pub struct NewKeyArgs {
     /// Make a key file (random, for you alone to read) instead of a password
     #[arg(long, value_name = "FILE")]
     pub new_key_file: Option<PathBuf>,
+}
+
+/// How a key is printed.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The text works as it is with --key-file; comments may stay. Typed from paper only the line
+`hucha-key-2` and the four lines below it matter: small letters and other spaces do no harm, and a
+line that was mistyped is named. `hucha key remove` takes the key back.")]
+pub struct ExportArgs {
+    /// Label of the new key
+    #[arg(long, value_name = "TEXT", default_value = "paper")]
+    pub label: String,
+    /// Print it also on a terminal
+    #[arg(long)]
+    pub print: bool,
 }

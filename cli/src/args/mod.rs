@@ -1,24 +1,34 @@
 //! What was typed, by clap. What it means is the matter of [`crate::settings`] and of each command.
 
 mod archive;
+mod cache;
 mod check;
+mod diff;
+mod find;
 mod forget;
 mod gc;
+mod help;
 mod init;
 mod key;
 mod restore;
+mod rewrite;
 mod show;
 mod snapshot;
 mod tag;
 mod tree;
 
 pub use archive::{ArchiveArgs, FormatArg};
+pub use cache::{CacheArgs, CacheCommand};
 pub use check::{CheckArgs, LevelArg};
+pub use diff::DiffArgs;
+pub use find::{FindArgs, KindArg};
 pub use forget::{ForgetArgs, KeepArgs, UndeleteArgs};
 pub use gc::GcArgs;
+pub use help::{CompletionsArgs, ManArgs};
 pub use init::InitArgs;
-pub use key::{KeyArgs, KeyCommand, NewKeyArgs};
+pub use key::{ExportArgs, KeyArgs, KeyCommand, NewKeyArgs};
 pub use restore::{ChoiceArgs, OverwriteArg, RestoreArgs};
+pub use rewrite::RewriteArgs;
 pub use show::{CatArgs, FilterArgs, LsArgs, SnapshotsArgs, StatsArgs};
 pub use snapshot::SnapshotArgs;
 pub use tag::{ProtectArgs, TagArgs};
@@ -35,7 +45,6 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
     name = "hucha",
     version,
     propagate_version = false,
-    disable_help_subcommand = true,
     arg_required_else_help = true,
     after_help = EXAMPLES
 )]
@@ -139,10 +148,16 @@ pub enum Command {
     Ls(LsArgs),
     /// Print a file of a snapshot
     Cat(CatArgs),
+    /// Find files in all snapshots, and tell which versions are where
+    Find(FindArgs),
+    /// Show what differs between two snapshots
+    Diff(DiffArgs),
     /// Show how much the repository holds
     Stats(StatsArgs),
     /// Forget snapshots; `gc` frees their space later
     Forget(ForgetArgs),
+    /// Take snapshots again without some of their files, beside or in place of the old ones
+    Rewrite(RewriteArgs),
     /// Take forgotten snapshots back, as long as gc has not freed their data
     Undelete(UndeleteArgs),
     /// Change tags and labels of snapshots
@@ -155,8 +170,14 @@ pub enum Command {
     Gc(GcArgs),
     /// Check that the repository is whole
     Check(CheckArgs),
-    /// List, add, remove and change passwords and key files
+    /// List, add, remove, change and export passwords and key files
     Key(KeyArgs),
+    /// List and remove the caches of repositories on this machine
+    Cache(CacheArgs),
+    /// Print a script that completes command lines in a shell
+    Completions(CompletionsArgs),
+    /// Print a page of the manual, or write all pages into a folder
+    Man(ManArgs),
     /// Show the version
     Version,
 }
@@ -187,7 +208,8 @@ mod tests {
                 let name = argument.get_id();
                 assert!(argument.get_help().is_some(), "{} {name}", sub.get_name());
             }
-            let shown = sub.get_name() == "version" || sub.get_after_help().is_some();
+            let plain = ["version", "help"].contains(&sub.get_name());
+            let shown = plain || sub.get_after_help().is_some();
             assert!(shown, "{} has no examples", sub.get_name());
         }
     }

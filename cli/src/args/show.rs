@@ -102,5 +102,17 @@ pub struct CatArgs {
 #[command(after_help = "\
 Examples:
   hucha stats
-  hucha stats --json")]
-pub struct StatsArgs {}
+  hucha stats latest latest~7
+  hucha stats --host till --tag nightly
+
+With SNAPSHOT or a filter each snapshot is shown by itself: what a restore writes, its data with
+each chunk once, and what no other snapshot has: forgetting it alone frees no more than that. All
+before compression.")]
+pub struct StatsArgs {
+    /// Ids, `latest`, `latest~2`, dates or times; none: the repository as a whole
+    #[arg(value_name = "SNAPSHOT")]
+    pub snapshots: Vec<OsString>,
+    /// Which snapshots
+    #[command(flatten)]
+    pub filter: FilterArgs,
+}

@@ -10,7 +10,7 @@ use hucha_store::notes::Notes;
 use hucha_store::repository::Repository;
 use hucha_store::retention::{Given, LastOne, Policy, apply, group};
 
-use super::protect::named;
+use super::protect::{named, refuse_protected};
 use super::snapshots::common;
 use super::{Chosen, Run, list_noted, now, once};
 use crate::args::ForgetArgs;
@@ -164,13 +164,8 @@ fn protected(notes: &Notes, snapshots: &[Manifest]) -> BTreeSet<SnapshotId> {
 fn by_name(run: &Run, repository: &Repository, args: &ForgetArgs) -> Result<Plan, Failure> {
     let (list, notes) = list_noted(repository)?;
     let chosen = named(run, &list, &args.snapshots, &args.filter)?;
-    if let Some(kept) = chosen.iter().find(|m| notes.is_protected(m.id)) {
-        let id = format!("{:.8}", kept.id);
-        return Err(Failure::failed(format_args!(
-            "snapshot {id} is protected: nothing was forgotten"
-        ))
-        .hint(format_args!("`hucha unprotect {id}` first")));
-    }
+    let ids: Vec<_> = chosen.iter().map(|m| m.id).collect();
+    refuse_protected(&notes, &ids, "forgotten")?;
     let decided = |manifest: Manifest| Decided {
         manifest,
         keep: false,

@@ -1,12 +1,15 @@
 //! `key`: passwords and key files.
 
+use std::io::IsTerminal;
 use std::path::Path;
 
+use hucha_store::crypto::KeyFile;
 use hucha_store::id::SlotId;
 use hucha_store::repository::{Credential, Repository, SlotError, SlotKind, SlotView};
+use zeroize::Zeroizing;
 
 use super::Run;
-use crate::args::{KeyCommand, NewKeyArgs};
+use crate::args::{ExportArgs, KeyCommand, NewKeyArgs};
 use crate::errors::{Code, Failure, Outcome};
 use crate::open::open;
 use crate::render::table::{Heading, Table};
@@ -22,6 +25,7 @@ pub fn key(run: &mut Run, command: &KeyCommand) -> Outcome {
         KeyCommand::List => show(run, &repository),
         KeyCommand::Add(args) => add(run, &repository, args),
         KeyCommand::Remove { key } => remove(run, &repository, key),
+        KeyCommand::Export(args) => export(run, &repository, args),
         KeyCommand::Change(args) => change(run, &repository, args),
     }
 }
@@ -73,6 +77,62 @@ fn show(run: &mut Run, repository: &Repository) -> Outcome {
             .try_for_each(|line| run.out.line(line))?;
     }
     Ok(Code::Done)
+}
+
+/// Makes a key and prints it: the only secret that is ever printed, because it was asked for.
+fn export(run: &mut Run, repository: &Repository, args: &ExportArgs) -> Outcome {
+    if run.settings.dry_run {
+        return would(run, repository, ADD);
+    }
+    if std::io::stdout().is_terminal() && !args.print {
+        let failure = Failure::usage("the key would stay on this screen for everybody to see");
+        return Err(
+            failure.hint("send it to a file or a printer (`> FILE`, `| lp`), or use --print")
+        );
+    }
+    let key = KeyFile::generate();
+    let id = repository.add_slot(&Credential::KeyFile(key.clone()), &args.label)?;
+    let text = exported(run, repository, args, &key);
+    let printed = match run.out.json {
+        true => {
+            let object = serde_json::json!({ "id": id.to_string(), "text": &*text });
+            run.out.object("exported-key", &object)
+        }
+        false => Ok(run.out.raw().write_all(text.as_bytes())?),
+    };
+    if let Err(failure) = printed.and_then(|()| run.out.flush()) {
+        // Nobody has it: it must not open anything.
+        repository.remove_slot(id)?;
+        return Err(failure);
+    }
+    run.out
+        .remark("whoever has this text can read everything: lock it away");
+    Ok(Code::Done)
+}
+
+fn exported(
+    run: &Run,
+    repository: &Repository,
+    args: &ExportArgs,
+    key: &KeyFile,
+) -> Zeroizing<String> {
+    let id = repository.id();
+    let place = text::name(repository.backend().location().as_bytes());
+    let date = times::local(super::now(), &run.zone);
+    let label = text::name(args.label.as_bytes());
+    let mut out = Zeroizing::new(String::with_capacity(1024));
+    let comments = [
+        format!("# A key of the hucha repository {id}"),
+        format!("# at {place}, made {date}, label {label}."),
+        "# Whoever has it can read everything. It works as a file: --key-file FILE.".to_owned(),
+        "# To type it from paper only what follows is needed.".to_owned(),
+    ];
+    for line in comments {
+        out.push_str(&line);
+        out.push('\n');
+    }
+    out.push_str(&key.to_paper());
+    out
 }
 
 /// What one of the commands does, in words for people and for programs.

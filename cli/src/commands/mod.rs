@@ -2,14 +2,19 @@
 
 mod archive;
 mod browse;
+mod cache;
 mod check;
 mod choice;
+mod diff;
+mod find;
 mod forget;
 mod gc;
+mod help;
 mod init;
 mod key;
 mod protect;
 mod restore;
+mod rewrite;
 mod snapshot;
 mod snapshots;
 mod stats;
@@ -17,6 +22,7 @@ mod tag;
 mod undelete;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 
 use hucha_store::clock::Clock;
 use hucha_store::format::objects::Manifest;
@@ -27,7 +33,7 @@ use hucha_store::snapshots::{Filter, SnapshotList, select};
 use jiff::tz::TimeZone;
 
 use crate::args::{Cli, Command, FilterArgs};
-use crate::errors::{Code, Failure, Outcome};
+use crate::errors::{Failure, Outcome};
 use crate::names::Name;
 use crate::outside::SystemClock;
 use crate::render::{Output, warning};
@@ -64,8 +70,11 @@ fn dispatch(run: &mut Run, command: Command) -> Outcome {
         Command::Snapshots(args) => snapshots::snapshots(run, &args),
         Command::Ls(args) => browse::ls(run, &args),
         Command::Cat(args) => browse::cat(run, &args),
-        Command::Stats(_) => stats::stats(run),
+        Command::Find(args) => find::find(run, &args),
+        Command::Diff(args) => diff::diff(run, &args),
+        Command::Stats(args) => stats::stats(run, &args),
         Command::Forget(args) => forget::forget(run, &args),
+        Command::Rewrite(args) => rewrite::rewrite(run, &args),
         Command::Undelete(args) => undelete::undelete(run, &args),
         Command::Tag(args) => tag::tag(run, &args),
         Command::Protect(args) => protect::protect(run, &args),
@@ -73,22 +82,11 @@ fn dispatch(run: &mut Run, command: Command) -> Outcome {
         Command::Gc(args) => gc::gc(run, &args),
         Command::Check(args) => check::check(run, &args),
         Command::Key(args) => key::key(run, &args.command),
-        Command::Version => version(run),
+        Command::Cache(args) => cache::cache(run, &args.command),
+        Command::Completions(args) => help::completions(run, &args),
+        Command::Man(args) => help::man(run, &args),
+        Command::Version => help::version(run),
     }
-}
-
-fn version(run: &mut Run) -> Outcome {
-    let version = env!("CARGO_PKG_VERSION");
-    if run.out.json {
-        let format = format!("{}", hucha_store::format::MAJOR);
-        run.out.object(
-            "version",
-            &serde_json::json!({ "version": version, "format": format }),
-        )?;
-    } else {
-        run.out.line(&format!("hucha {version}"))?;
-    }
-    Ok(Code::Done)
 }
 
 /// Which snapshots filters let pass. A path may be typed relative to the working folder, or as it
@@ -197,6 +195,25 @@ fn find_in(list: &SnapshotList, name: &Name, filter: &FilterArgs) -> Result<Mani
             }
         }
     }
+}
+
+/// The snapshots that were named, or all whole ones that filters let pass when none was: oldest
+/// first, with the tags and labels that notes give them.
+fn named_or_filtered(
+    run: &Run,
+    repository: &Repository,
+    typed: &[OsString],
+    filter: &FilterArgs,
+) -> Result<Vec<Manifest>, Failure> {
+    let mut list = list(repository)?;
+    if typed.is_empty() {
+        Chosen::new(filter).keep(&mut list.committed);
+        list.committed.retain(|manifest| !manifest.partial);
+        return Ok(list.committed);
+    }
+    let mut chosen = protect::named(run, &list, typed, filter)?;
+    chosen.sort_by_key(|manifest| (manifest.time, manifest.name));
+    Ok(chosen)
 }
 
 /// The forgotten snapshots that can be taken back: each once, and not those that were already.

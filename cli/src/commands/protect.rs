@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use hucha_store::format::objects::Manifest;
+use hucha_store::id::SnapshotId;
 use hucha_store::notes::{self, Fact, Notes};
 use hucha_store::snapshots::SnapshotList;
 
@@ -75,4 +76,17 @@ pub(super) fn named(
         }
     }
     Ok(manifests)
+}
+
+/// Refuses to go on when one of these snapshots is protected; `what` was not done to any.
+pub(super) fn refuse_protected(
+    notes: &Notes,
+    snapshots: &[SnapshotId],
+    what: &str,
+) -> Result<(), Failure> {
+    let Some(kept) = snapshots.iter().find(|id| notes.is_protected(**id)) else {
+        return Ok(());
+    };
+    let message = format!("snapshot {kept:.8} is protected: nothing was {what}");
+    Err(Failure::failed(message).hint(format_args!("`hucha unprotect {kept:.8}` first")))
 }

@@ -1,17 +1,28 @@
 //! `stats`.
 
-use hucha_store::stats;
+use hucha_store::format::objects::Manifest;
+use hucha_store::repository::Repository;
+use hucha_store::stats::{self, SnapshotStats, Stats};
 
-use super::Run;
-use crate::errors::{Code, Outcome};
+use super::{Run, list, named_or_filtered};
+use crate::args::StatsArgs;
+use crate::errors::{Code, Failure, Outcome};
 use crate::open::open;
 use crate::render::table::{Heading, Table};
 use crate::render::text;
+use crate::times;
 
-/// Shows a repository in numbers.
-pub fn stats(run: &mut Run) -> Outcome {
+/// Shows a repository, or some of its snapshots, in numbers.
+pub fn stats(run: &mut Run, args: &StatsArgs) -> Outcome {
     let repository = open(&run.settings)?;
-    let stats = stats::stats(&repository)?;
+    match args.snapshots.is_empty() && args.filter.is_empty() {
+        true => whole(run, &repository),
+        false => single(run, &repository, args),
+    }
+}
+
+fn whole(run: &mut Run, repository: &Repository) -> Outcome {
+    let stats = stats::stats(repository)?;
     if run.out.json {
         run.out.object(
             "stats",
@@ -20,55 +31,142 @@ pub fn stats(run: &mut Run) -> Outcome {
                 "forgotten": stats.forgotten,
                 "packs": stats.packs,
                 "chunks": stats.chunks,
+                "deltas": stats.deltas,
                 "stored_bytes": stats.stored_bytes,
                 "pack_bytes": stats.pack_bytes,
                 "plain_bytes": stats.plain_bytes,
                 "restore_bytes": stats.restore_bytes,
                 "condemned_bytes": stats.condemned_bytes,
+                "deduplication": ratio(stats.restore_bytes, stats.plain_bytes),
+                "compression": ratio(stats.plain_bytes, stats.pack_bytes),
             }),
         )?;
         return Ok(Code::Done);
     }
-    let mut table = Table::new(&[Heading::Left(""), Heading::Right(""), Heading::Left("")]);
-    let mut row = |what: &str, value: String, note: &str| {
-        table.row(vec![what.to_owned(), value, note.to_owned()]);
-    };
-    row("Snapshots", text::count(stats.snapshots), "");
-    if stats.forgotten > 0 {
-        row(
-            "Forgotten",
-            text::count(stats.forgotten),
-            "until gc removes them",
-        );
-    }
-    row(
-        "All snapshots together",
-        text::size(stats.restore_bytes),
-        "what restoring each would write",
-    );
-    row(
-        "Different data",
-        text::size(stats.plain_bytes),
-        "each chunk once",
-    );
-    row(
-        "Stored",
-        text::size(stats.stored_bytes),
-        "what the repository takes up",
-    );
-    if stats.condemned_bytes > 0 {
-        row(
-            "To be freed",
-            text::size(stats.condemned_bytes),
-            "by the next gc",
-        );
-    }
-    row("Packs", text::count(stats.packs), "");
-    row("Chunks", text::count(stats.chunks), "");
+    let table = table(&stats);
     let lines = table.lines();
     lines
         .iter()
         .skip(1)
         .try_for_each(|line| run.out.line(line))?;
     Ok(Code::Done)
+}
+
+/// How many times as large the first is, to two digits; 1 of nothing.
+fn ratio(large: u64, small: u64) -> f64 {
+    match small {
+        0 => 1.0,
+        small => (large as f64 / small as f64 * 100.0).round() / 100.0,
+    }
+}
+
+fn table(stats: &Stats) -> Table {
+    let mut table = Table::new(&[Heading::Left(""), Heading::Right(""), Heading::Left("")]);
+    let mut row = |what: &str, value: String, note: String| {
+        table.row(vec![what.to_owned(), value, note]);
+    };
+    let none = String::new;
+    row("Snapshots", text::count(stats.snapshots), none());
+    if stats.forgotten > 0 {
+        let note = "until gc removes them".to_owned();
+        row("Forgotten", text::count(stats.forgotten), note);
+    }
+    row(
+        "All snapshots together",
+        text::size(stats.restore_bytes),
+        "what restoring each would write".to_owned(),
+    );
+    let times = ratio(stats.restore_bytes, stats.plain_bytes);
+    row(
+        "Different data",
+        text::size(stats.plain_bytes),
+        format!("each chunk once: {times:.2} times less"),
+    );
+    let times = ratio(stats.plain_bytes, stats.pack_bytes);
+    row(
+        "Packs",
+        text::size(stats.pack_bytes),
+        format!(
+            "compressed: {times:.2} times less; {}",
+            text::counted(stats.packs, "pack", "packs")
+        ),
+    );
+    row(
+        "Stored",
+        text::size(stats.stored_bytes),
+        "what the repository takes up".to_owned(),
+    );
+    if stats.condemned_bytes > 0 {
+        let note = "by the next gc".to_owned();
+        row("To be freed", text::size(stats.condemned_bytes), note);
+    }
+    let deltas = format!("{} of them deltas", text::count(stats.deltas));
+    row("Chunks", text::count(stats.chunks), deltas);
+    table
+}
+
+fn single(run: &mut Run, repository: &Repository, args: &StatsArgs) -> Outcome {
+    let all = list(repository)?.committed;
+    let chosen = named_or_filtered(run, repository, &args.snapshots, &args.filter)?;
+    let counted = stats::of_snapshots(repository, &chosen, &all)?;
+    let mut table = Table::new(&[
+        Heading::Left("ID"),
+        Heading::Left("Time"),
+        Heading::Right("Files"),
+        Heading::Right("Restored"),
+        Heading::Right("Each chunk once"),
+        Heading::Right("Only here"),
+        Heading::Right("Chunks"),
+        Heading::Right("Deltas"),
+    ]);
+    for (manifest, counted) in chosen.iter().zip(&counted) {
+        match run.out.json {
+            true => object(run, manifest, counted)?,
+            false => table.row(vec![
+                format!("{:.8}", manifest.id),
+                times::local(manifest.time, &run.zone),
+                text::count(manifest.files),
+                text::size(manifest.bytes),
+                text::size(counted.plain_bytes),
+                text::size(counted.unique_bytes),
+                text::count(counted.chunks),
+                text::count(counted.deltas),
+            ]),
+        }
+    }
+    if !run.out.json && table.is_empty() {
+        run.out.remark("no snapshots");
+    } else if !run.out.json {
+        table
+            .lines()
+            .iter()
+            .try_for_each(|line| run.out.line(line))?;
+    }
+    Ok(Code::Done)
+}
+
+fn object(run: &mut Run, manifest: &Manifest, counted: &SnapshotStats) -> Result<(), Failure> {
+    run.out.object(
+        "snapshot-stats",
+        &serde_json::json!({
+            "id": manifest.id.to_string(),
+            "entries": manifest.entries,
+            "files": manifest.files,
+            "restore_bytes": manifest.bytes,
+            "plain_bytes": counted.plain_bytes,
+            "unique_bytes": counted.unique_bytes,
+            "chunks": counted.chunks,
+            "deltas": counted.deltas,
+        }),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios() {
+        assert_eq!((ratio(10, 4), ratio(1, 3), ratio(0, 0)), (2.5, 0.33, 1.0));
+    }
 }

@@ -1,5 +1,6 @@
 //! Results as JSON; docs/json.md describes every object.
 
+use hucha_store::diff::{Difference, How};
 use hucha_store::entry::{Entry, Kind};
 use hucha_store::format::objects::Manifest;
 use hucha_store::notes::{Notes, Proof};
@@ -281,6 +282,133 @@ impl From<&Entry> for Listed {
     }
 }
 
+/// A version of an entry that `find` found.
+#[derive(Debug, Serialize)]
+pub struct FoundVersion {
+    #[serde(flatten)]
+    entry: Listed,
+    snapshots: Vec<String>,
+}
+
+impl FoundVersion {
+    /// With the snapshots that hold it.
+    pub fn new(entry: &Entry, snapshots: &[&Manifest]) -> FoundVersion {
+        FoundVersion {
+            entry: Listed::from(entry),
+            snapshots: snapshots.iter().map(|m| m.id.to_string()).collect(),
+        }
+    }
+}
+
+/// A difference between two snapshots.
+#[derive(Debug, Serialize)]
+pub struct Differing {
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_bytes: Option<String>,
+    change: &'static str,
+    before: Option<Version>,
+    after: Option<Version>,
+}
+
+/// One side of a difference.
+#[derive(Debug, Serialize)]
+struct Version {
+    kind: &'static str,
+    size: u64,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    mtime: String,
+}
+
+impl From<&Entry> for Version {
+    fn from(entry: &Entry) -> Version {
+        Version {
+            kind: kind(&entry.kind),
+            size: entry.meta.size,
+            mode: entry.meta.mode,
+            uid: entry.meta.uid,
+            gid: entry.meta.gid,
+            mtime: rfc3339(entry.meta.mtime, 0),
+        }
+    }
+}
+
+impl From<&Difference<'_>> for Differing {
+    fn from(difference: &Difference<'_>) -> Differing {
+        let (change, before, after) = match difference {
+            Difference::Added(entry) => ("added", None, Some(*entry)),
+            Difference::Removed(entry) => ("removed", Some(*entry), None),
+            Difference::Changed { before, after, how } => {
+                let change = match how {
+                    How::Kind => "kind",
+                    How::Content => "content",
+                    How::ContentOnly => "content-only",
+                    How::Metadata => "metadata",
+                };
+                (change, Some(*before), Some(*after))
+            }
+        };
+        let (path, path_bytes) = text_and_hex(&difference.entry().path);
+        Differing {
+            path,
+            path_bytes,
+            change,
+            before: before.map(Version::from),
+            after: after.map(Version::from),
+        }
+    }
+}
+
+/// What differs between two snapshots, in numbers.
+#[derive(Debug, Serialize)]
+pub struct Compared {
+    before: String,
+    after: String,
+    /// Only in the second.
+    pub added: Count,
+    /// Only in the first.
+    pub removed: Count,
+    /// Of another kind, or with other contents.
+    pub changed: u64,
+    /// Bytes of these in the first.
+    pub changed_bytes_before: u64,
+    /// Bytes of these in the second.
+    pub changed_bytes_after: u64,
+    /// Different in nothing but metadata; counted when asked for.
+    pub metadata: u64,
+}
+
+/// Entries of one side.
+#[derive(Debug, Default, Serialize)]
+pub struct Count {
+    /// Regular files.
+    pub files: u64,
+    /// Folders.
+    pub folders: u64,
+    /// Everything else.
+    pub others: u64,
+    /// Of the files.
+    pub bytes: u64,
+}
+
+impl Compared {
+    /// Of two snapshots, nothing counted yet.
+    pub fn new(before: &Manifest, after: &Manifest) -> Compared {
+        Compared {
+            before: before.id.to_string(),
+            after: after.id.to_string(),
+            added: Count::default(),
+            removed: Count::default(),
+            changed: 0,
+            changed_bytes_before: 0,
+            changed_bytes_after: 0,
+            metadata: 0,
+        }
+    }
+}
+
 fn kind(kind: &Kind) -> &'static str {
     match kind {
         Kind::File => "file",
@@ -326,6 +454,40 @@ impl Archived {
             renamed_bytes,
         }
     }
+}
+
+/// A local cache.
+#[derive(Debug, Serialize)]
+pub struct Cache {
+    /// Id of its repository.
+    pub repository: String,
+    /// The repository's place, where known.
+    pub location: Option<String>,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// When it was used last.
+    pub last_used: Option<String>,
+    /// Whether a process uses it now.
+    pub in_use: bool,
+}
+
+/// What `rewrite` made of a snapshot.
+#[derive(Debug, Serialize)]
+pub struct Rewritten {
+    /// The snapshot.
+    pub id: String,
+    /// The new one, if one was committed.
+    pub new_id: Option<String>,
+    /// Entries that went, or would go.
+    pub removed_entries: u64,
+    /// Files among them.
+    pub removed_files: u64,
+    /// Their bytes.
+    pub removed_bytes: u64,
+    /// The old snapshot was forgotten.
+    pub forgotten: bool,
+    /// Nothing was done.
+    pub dry_run: bool,
 }
 
 /// What retention, or the user, says of a snapshot.

@@ -38,6 +38,11 @@ impl Table {
         self.rows.push(cells);
     }
 
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// The lines, headings first.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = vec![String::new(); self.rows.len() + 1];

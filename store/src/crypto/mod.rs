@@ -3,6 +3,7 @@
 //! Does not know what it seals, and does no I/O but asking the system for random bytes.
 
 mod keys;
+mod paper;
 mod seal;
 mod slots;
 

@@ -3,7 +3,7 @@
 use argon2::{Algorithm, Argon2, Params, Version};
 use zeroize::Zeroizing;
 
-use super::random;
+use super::{paper, random};
 use crate::id::{SlotId, parse_hex};
 
 /// Cost of turning a password into a key: one salt and cost for all passwords of a repository.
@@ -77,8 +77,10 @@ pub(crate) fn derive_password_key(
 }
 
 const KEY_FILE_PREFIX: &str = "hucha-key-1 ";
+/// The first line of a key that may be typed from paper.
+const PAPER_PREFIX: &str = "hucha-key-2";
 
-/// A file that opens a slot without a password: 32 random bytes in one line of text.
+/// A file that opens a slot without a password: 32 random bytes as text.
 #[derive(Clone)]
 pub struct KeyFile(pub(crate) Zeroizing<[u8; 32]>);
 
@@ -90,8 +92,15 @@ impl std::fmt::Debug for KeyFile {
 
 /// The text is no key file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a hucha key file: expected one line \"hucha-key-1 \" and 64 hex digits")]
-pub struct KeyFileError;
+#[non_exhaustive]
+pub enum KeyFileError {
+    /// It does not begin as one.
+    #[error("not a hucha key file: it must begin with \"hucha-key-1\" or \"hucha-key-2\"")]
+    Other,
+    /// A line was mistyped, or is missing or too many.
+    #[error("line {0} of the key is mistyped")]
+    Mistyped(u8),
+}
 
 impl KeyFile {
     /// A new random key.
@@ -99,18 +108,40 @@ impl KeyFile {
         KeyFile(Zeroizing::new(random()))
     }
 
-    /// Reads a key file's text.
+    /// Reads a key file's text, in either form; lines that begin with `#` are comment.
     ///
     /// # Errors
     /// When it is anything else.
     pub fn parse(text: &str) -> Result<KeyFile, KeyFileError> {
-        let digits = text
-            .trim()
+        let mut kept = Zeroizing::new(String::with_capacity(text.len()));
+        for line in text
+            .lines()
+            .filter(|line| !line.trim_start().starts_with('#'))
+        {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+        let kept = kept.trim();
+        if let Some(groups) = kept.strip_prefix(PAPER_PREFIX) {
+            return paper::decode(groups)
+                .map(KeyFile)
+                .map_err(KeyFileError::Mistyped);
+        }
+        let digits = kept
             .strip_prefix(KEY_FILE_PREFIX)
-            .ok_or(KeyFileError)?;
+            .ok_or(KeyFileError::Other)?;
         parse_hex::<32>(digits.trim())
             .map(|k| KeyFile(Zeroizing::new(k)))
-            .map_err(|_| KeyFileError)
+            .map_err(|_| KeyFileError::Other)
+    }
+
+    /// The same key as lines that can be typed from paper.
+    pub fn to_paper(&self) -> Zeroizing<String> {
+        let mut text = Zeroizing::new(String::with_capacity(128));
+        text.push_str(PAPER_PREFIX);
+        text.push('\n');
+        text.push_str(&paper::encode(&self.0));
+        text
     }
 
     /// The file's text, with a line end.
@@ -134,6 +165,11 @@ mod tests {
     fn key_file_there_and_back() {
         let key = KeyFile::generate();
         assert_eq!(KeyFile::parse(&key.to_text()).unwrap().0, key.0);
+        let paper = format!("# a comment\n\n  # more\n{}", *key.to_paper());
+        assert_eq!(KeyFile::parse(&paper).unwrap().0, key.0);
+        let cut = paper.trim_end().get(..paper.len() - 5).unwrap().to_owned();
+        let error = KeyFile::parse(&cut).unwrap_err();
+        assert_eq!(error, KeyFileError::Mistyped(4));
         assert!(KeyFile::parse("hucha-key-1 12").is_err());
         assert!(KeyFile::parse("").is_err());
     }

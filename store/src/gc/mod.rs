@@ -9,7 +9,7 @@ mod fence;
 mod guard;
 mod mark;
 pub(crate) mod merge;
-mod reach;
+pub(crate) mod reach;
 mod sweep;
 
 pub use fence::Fence;

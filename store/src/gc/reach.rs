@@ -15,7 +15,7 @@ use crate::tree::Tree;
 
 /// A set of chunk numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Bits(Vec<u64>);
+pub(crate) struct Bits(Vec<u64>);
 
 impl Bits {
     /// Adds a number; answers whether it is new.
@@ -38,13 +38,20 @@ impl Bits {
         word & (1u64 << (number.0 % 64)) != 0
     }
 
-    fn join(&mut self, other: &Bits) {
+    /// Adds all of another set.
+    pub fn join(&mut self, other: &Bits) {
         if self.0.len() < other.0.len() {
             self.0.resize(other.0.len(), 0);
         }
         for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
             *mine |= theirs;
         }
+    }
+
+    /// What stands in both.
+    pub fn both(&self, other: &Bits) -> Bits {
+        let pairs = self.0.iter().zip(&other.0);
+        Bits(pairs.map(|(mine, theirs)| mine & theirs).collect())
     }
 
     fn to_bytes(&self) -> Vec<u8> {
@@ -106,19 +113,12 @@ impl Reach {
             reach.chunks.join(&kept);
         }
         for manifest in snapshots {
-            if let Some(kept) = load(repository, manifest.name, generation) {
-                reach.chunks.join(&kept);
-                continue;
-            }
-            let (own, missing) = match walk(repository, reader, manifest) {
+            let (own, missing) = match kept_or_walked(repository, reader, manifest, generation) {
                 Ok(walked) => walked,
                 // Forgotten since it was listed, and collected by another: it needs nothing.
                 Err(e) if e.is_damage() && !is_committed(repository, manifest.name)? => continue,
                 Err(e) => return Err(e.into()),
             };
-            if missing.is_empty() {
-                store(repository, manifest.name, generation, &own);
-            }
             reach.chunks.join(&own);
             let room = MAX_MISSING - reach.missing.len().min(MAX_MISSING);
             let named = missing
@@ -149,6 +149,35 @@ fn is_committed(repository: &Repository, name: Uuid) -> Result<bool, AccessError
 }
 
 type Walked = (Bits, Vec<(World, ChunkId)>);
+
+/// What one snapshot refers to, as far as the index knows it. `generation` is that of the index.
+///
+/// # Errors
+/// When a page cannot be read, or the backend fails.
+pub(crate) fn refers_to(
+    repository: &Repository,
+    reader: &Reader<'_>,
+    manifest: &Manifest,
+    generation: u64,
+) -> Result<Bits, AccessError> {
+    Ok(kept_or_walked(repository, reader, manifest, generation)?.0)
+}
+
+fn kept_or_walked(
+    repository: &Repository,
+    reader: &Reader<'_>,
+    manifest: &Manifest,
+    generation: u64,
+) -> Result<Walked, AccessError> {
+    if let Some(kept) = load(repository, manifest.name, generation) {
+        return Ok((kept, Vec::new()));
+    }
+    let (own, missing) = walk(repository, reader, manifest)?;
+    if missing.is_empty() {
+        store(repository, manifest.name, generation, &own);
+    }
+    Ok((own, missing))
+}
 
 fn walk(
     repository: &Repository,
@@ -242,6 +271,7 @@ mod tests {
         other.insert(ChunkNumber(3));
         bits.join(&other);
         assert!(bits.contains(ChunkNumber(3)) && bits.contains(ChunkNumber(1000)));
+        assert_eq!(bits.both(&other), other);
         assert_eq!(Bits::from_bytes(&bits.to_bytes()), bits);
     }
 }

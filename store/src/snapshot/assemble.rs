@@ -37,9 +37,28 @@ pub(super) struct Assembler<'w, 'r> {
 }
 
 /// Stores pages, leaves as deltas of the parent's page at the same place.
-struct Pages<'w, 'r> {
+pub(super) struct Pages<'w, 'r> {
     lane: Lane<'w, 'r>,
     like: Option<ChunkId>,
+}
+
+impl<'w, 'r> Pages<'w, 'r> {
+    pub fn new(writer: &'w Writer<'r>) -> Pages<'w, 'r> {
+        Pages {
+            lane: writer.lane(World::Pages),
+            like: None,
+        }
+    }
+
+    /// The page that the next ones resemble.
+    pub fn like(&mut self, page: Option<ChunkId>) {
+        self.like = page.or(self.like);
+    }
+
+    /// Seals what was stored.
+    pub fn finish(mut self) -> Result<(), AccessError> {
+        self.lane.flush()
+    }
 }
 
 impl PageStore for Pages<'_, '_> {
@@ -55,10 +74,7 @@ impl PageStore for Pages<'_, '_> {
 impl<'w, 'r> Assembler<'w, 'r> {
     pub fn new(writer: &'w Writer<'r>) -> Assembler<'w, 'r> {
         Assembler {
-            pages: Pages {
-                lane: writer.lane(World::Pages),
-                like: None,
-            },
+            pages: Pages::new(writer),
             keys: writer.reader().repository().keys(),
             tree: TreeBuilder::new(),
             open: None,

@@ -3,14 +3,17 @@
 //!
 //! This file is the order of steps; `parents` says what to compare with, `intake` reads and cuts,
 //! `assemble` builds the tree, `pool` runs them on threads, `checkpoint` commits what a long run
-//! has so far, `republish` is a fenced writer's second run.
+//! has so far, `republish` is a fenced writer's second run, `rewrite` a snapshot without some of
+//! its entries; both `carry` over what is stored.
 
 mod assemble;
+mod carry;
 mod checkpoint;
 mod intake;
 mod parents;
 mod pool;
 pub(crate) mod republish;
+pub mod rewrite;
 #[cfg(test)]
 mod tests;
 

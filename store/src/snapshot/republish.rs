@@ -4,9 +4,9 @@
 use crate::error::AccessError;
 use crate::format::objects::{Manifest, SessionKind, TreeRoot};
 use crate::reader::Reader;
-use crate::record::World;
 use crate::repository::Repository;
 use crate::session::{Commit, Session};
+use crate::snapshot::carry::Carrier;
 use crate::tree::Tree;
 use crate::writer::Writer;
 
@@ -66,20 +66,7 @@ pub(super) fn store_missing(
 ) -> Result<(), AccessError> {
     let reader = Reader::new(writer.reader().repository());
     let tree = Tree::new(&reader, root);
-    let mut pages = writer.lane(World::Pages);
-    let mut content = writer.lane(World::Content);
-    tree.for_each_reference(&mut |world, id| {
-        if !writer.may_reuse(id)? {
-            let plain = reader.chunk(world, id)?;
-            let lane = if world.is_pages() {
-                &mut pages
-            } else {
-                &mut content
-            };
-            lane.store(&plain, &[])?;
-        }
-        Ok(true)
-    })?;
-    pages.flush()?;
-    content.flush()
+    let mut carrier = Carrier::new(writer, &reader);
+    tree.for_each_reference(&mut |world, id| carrier.carry(world, id).map(|()| true))?;
+    carrier.finish()
 }

@@ -4,8 +4,10 @@
 
 mod build;
 mod content;
+mod cursor;
 mod read;
 
 pub(crate) use build::{PageStore, Totals, TreeBuilder};
 pub(crate) use content::{ContentBuilder, inline};
+pub(crate) use cursor::{Closed, Cursor, Head, Opened};
 pub(crate) use read::{Item, Tree, Walk};

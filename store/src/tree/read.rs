@@ -214,7 +214,7 @@ fn visit_all(extents: &[Extent], visit: Visit<'_>) -> Result<(), AccessError> {
     Ok(())
 }
 
-fn unexpected(page: ChunkId) -> AccessError {
+pub(super) fn unexpected(page: ChunkId) -> AccessError {
     AccessError::DamagedPage {
         page,
         why: "it is of another kind than its place",

@@ -1,0 +1,142 @@
+//! `diff`.
+
+use hucha_store::browse;
+use hucha_store::diff::{Difference, How, Side, diff as compare};
+use hucha_store::entry::{Entry, Kind};
+use hucha_store::format::objects::Manifest;
+use hucha_store::repository::Repository;
+
+use super::{Run, find};
+use crate::args::DiffArgs;
+use crate::errors::{Code, Failure, Outcome};
+use crate::names::{self, Name};
+use crate::open::open;
+use crate::render::json::{Compared, Count, Differing};
+use crate::render::{Output, text};
+
+/// Tells what differs between two snapshots, or parts of them.
+pub fn diff(run: &mut Run, args: &DiffArgs) -> Outcome {
+    let before = names::parse(&args.before, &run.zone)?;
+    let after = names::parse(&args.after, &run.zone)?;
+    let repository = open(&run.settings)?;
+    let one = manifest(&repository, &before, args)?;
+    let two = manifest(&repository, &after, args)?;
+    let mut sums = Compared::new(&one, &two);
+    let out = &mut run.out;
+    let mut each = |difference: &Difference<'_>| {
+        let told = args.metadata || !is_metadata(difference);
+        if !told {
+            return Ok(());
+        }
+        count(&mut sums, difference);
+        line(out, difference)
+    };
+    let sides = (side(&one, &before), side(&two, &after));
+    compare::<Failure>(&repository, sides.0, sides.1, &mut each)?;
+    if run.out.json {
+        run.out.object("diff", &sums)?;
+    } else {
+        summary(run, &sums)?;
+    }
+    Ok(Code::Done)
+}
+
+fn manifest(repository: &Repository, name: &Name, args: &DiffArgs) -> Result<Manifest, Failure> {
+    let manifest = find(repository, name, &args.filter)?;
+    if !name.path.is_empty() {
+        browse::entry(repository, &manifest, &name.path)?;
+    }
+    Ok(manifest)
+}
+
+fn side<'a>(manifest: &'a Manifest, name: &'a Name) -> Side<'a> {
+    Side {
+        manifest,
+        path: &name.path,
+    }
+}
+
+fn is_metadata(difference: &Difference<'_>) -> bool {
+    let how = match difference {
+        Difference::Changed { how, .. } => Some(*how),
+        _ => None,
+    };
+    how == Some(How::Metadata)
+}
+
+fn line(out: &mut Output, difference: &Difference<'_>) -> Result<(), Failure> {
+    if out.json {
+        return out.object("difference", &Differing::from(difference));
+    }
+    let entry = difference.entry();
+    let folder = match entry.kind {
+        Kind::Folder => "/",
+        _ => "",
+    };
+    let mark = mark(difference);
+    out.line(&format!("{mark:<4} {}{folder}", text::shown(entry)))
+}
+
+/// The marks that users of other tools know.
+fn mark(difference: &Difference<'_>) -> &'static str {
+    match difference {
+        Difference::Added(_) => "+",
+        Difference::Removed(_) => "-",
+        Difference::Changed { how, .. } => match how {
+            How::Kind => "T",
+            How::Content => "M",
+            How::ContentOnly => "M?",
+            How::Metadata => "U",
+        },
+    }
+}
+
+fn count(sums: &mut Compared, difference: &Difference<'_>) {
+    match difference {
+        Difference::Added(entry) => add(&mut sums.added, entry),
+        Difference::Removed(entry) => add(&mut sums.removed, entry),
+        Difference::Changed {
+            how: How::Metadata, ..
+        } => sums.metadata += 1,
+        Difference::Changed { before, after, .. } => {
+            sums.changed += 1;
+            sums.changed_bytes_before += before.meta.size;
+            sums.changed_bytes_after += after.meta.size;
+        }
+    }
+}
+
+fn add(sum: &mut Count, entry: &Entry) {
+    match entry.kind {
+        Kind::File => sum.files += 1,
+        Kind::Folder => sum.folders += 1,
+        _ => sum.others += 1,
+    }
+    sum.bytes += entry.meta.size;
+}
+
+fn summary(run: &mut Run, sums: &Compared) -> Result<(), Failure> {
+    let counted = |sum: &Count| {
+        format!(
+            "{}, {}, {}; {}",
+            text::counted(sum.files, "file", "files"),
+            text::counted(sum.folders, "folder", "folders"),
+            text::counted(sum.others, "other", "others"),
+            text::size(sum.bytes),
+        )
+    };
+    run.out
+        .summary(&format!("added:   {}", counted(&sums.added)))?;
+    run.out
+        .summary(&format!("removed: {}", counted(&sums.removed)))?;
+    let mut changed = format!(
+        "changed: {}; {} before, {} after",
+        text::counted(sums.changed, "entry", "entries"),
+        text::size(sums.changed_bytes_before),
+        text::size(sums.changed_bytes_after),
+    );
+    if sums.metadata > 0 {
+        changed += &format!("; only metadata of {}", text::count(sums.metadata));
+    }
+    run.out.summary(&changed)
+}

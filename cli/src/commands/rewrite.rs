@@ -1,0 +1,126 @@
+//! `rewrite`.
+
+use hucha_sources::pattern::{Case, Patterns};
+use hucha_store::entry::Entry;
+use hucha_store::forget::forget;
+use hucha_store::format::objects::Manifest;
+use hucha_store::notes::Notes;
+use hucha_store::snapshot::rewrite::{RewriteOptions, RewriteReport, rewrite as write};
+
+use super::protect::refuse_protected;
+use super::{Run, named_or_filtered, now};
+use crate::args::RewriteArgs;
+use crate::errors::{Code, Failure, Outcome};
+use crate::open::open;
+use crate::render::json::Rewritten;
+use crate::render::text;
+use crate::settings::variable;
+use crate::{lists, times};
+
+/// Commits snapshots again without what is excluded.
+pub fn rewrite(run: &mut Run, args: &RewriteArgs) -> Outcome {
+    let excluded = Excluded::new(args)?;
+    if excluded.is_empty() && args.new_host.is_none() && args.new_time.is_none() {
+        let failure = Failure::usage("nothing to leave out or to change");
+        return Err(failure.hint("use --exclude PATTERN, --new-host or --new-time"));
+    }
+    let time = match &args.new_time {
+        Some(typed) => {
+            let time = times::parse(typed, now(), &run.zone).map_err(Failure::usage)?;
+            Some((time, times::offset_at(&run.zone, time)))
+        }
+        None => None,
+    };
+    let options = RewriteOptions {
+        exclude: &|entry| excluded.matches(entry),
+        host: args.new_host.clone(),
+        time,
+        dry_run: run.settings.dry_run,
+    };
+    let repository = open(&run.settings)?;
+    // With tags and labels as notes have them: the new snapshot bears them itself. All are found
+    // before the first is rewritten: `latest` stays what it was.
+    let chosen = named_or_filtered(run, &repository, &args.snapshots, &args.filter)?;
+    if args.forget {
+        let notes = Notes::read(&repository)?;
+        let ids: Vec<_> = chosen.iter().map(|m| m.id).collect();
+        refuse_protected(&notes, &ids, "rewritten")?;
+    }
+    for manifest in chosen {
+        let report = write(&repository, &manifest, &options)?;
+        let forgotten = args.forget && report.manifest.is_some();
+        if forgotten {
+            forget(&repository, manifest.name)?;
+        }
+        tell(run, &manifest, &report, forgotten)?;
+    }
+    if args.forget && !run.settings.dry_run {
+        run.out.remark(
+            "`hucha gc` removes what was left out; until then `hucha undelete` takes it back",
+        );
+    }
+    Ok(Code::Done)
+}
+
+/// Patterns with and without regard to case.
+struct Excluded {
+    patterns: Patterns,
+    any_case: Patterns,
+}
+
+impl Excluded {
+    fn new(args: &RewriteArgs) -> Result<Excluded, Failure> {
+        let mut patterns = args.exclude.clone();
+        for file in &args.exclude_file {
+            patterns.extend(lists::patterns(file, Case::Differs, &variable)?);
+        }
+        Ok(Excluded {
+            patterns: Patterns::new(&patterns)?,
+            any_case: Patterns::with(&args.iexclude, Case::Ignored)?,
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.patterns.is_empty() && self.any_case.is_empty()
+    }
+
+    fn matches(&self, entry: &Entry) -> bool {
+        self.patterns.matches(&entry.path) || self.any_case.matches(&entry.path)
+    }
+}
+
+fn tell(
+    run: &mut Run,
+    manifest: &Manifest,
+    report: &RewriteReport,
+    forgotten: bool,
+) -> Result<(), Failure> {
+    let dry_run = run.settings.dry_run;
+    if run.out.json {
+        let removed = report.removed;
+        let rewritten = Rewritten {
+            id: manifest.id.to_string(),
+            new_id: report.manifest.as_ref().map(|m| m.id.to_string()),
+            removed_entries: removed.entries,
+            removed_files: removed.files,
+            removed_bytes: removed.bytes,
+            forgotten,
+            dry_run,
+        };
+        return run.out.object("rewritten", &rewritten);
+    }
+    let removed = format!(
+        "{}, {}",
+        text::counted(report.removed.entries, "entry", "entries"),
+        text::size(report.removed.bytes)
+    );
+    let id = format!("{:.8}", manifest.id);
+    run.out.summary(&match &report.manifest {
+        Some(new) => {
+            let end = if forgotten { ", and is forgotten" } else { "" };
+            format!("snapshot {id} is now {:.8}, without {removed}{end}", new.id)
+        }
+        None if report.changes => format!("snapshot {id} would be taken again without {removed}"),
+        None => format!("snapshot {id} stays as it is: it holds nothing of that"),
+    })
+}
