@@ -20,7 +20,7 @@ use hucha_store::source::{
 };
 
 use super::{Run, commas, find, init, now};
-use crate::args::{FilterArgs, SnapshotArgs, TreeArgs};
+use crate::args::{FilterArgs, SnapshotArgs};
 use crate::errors::{Code, Failure, Outcome};
 use crate::open::{Made, Place, look, make, open, open_with};
 use crate::outside::{this_process, user_name};
@@ -51,10 +51,7 @@ pub fn snapshot(run: &mut Run, args: &SnapshotArgs) -> Outcome {
         program: concat!("hucha ", env!("CARGO_PKG_VERSION")).to_owned(),
         dry_run: run.settings.dry_run,
         parent: parent(run, &repository, args)?,
-        compare: Compare {
-            inode: !args.ignore_inode,
-            ctime: !args.ignore_ctime,
-        },
+        compare: compare(args),
         checkpoint,
         unchanged: match args.skip_if_unchanged {
             true => Unchanged::Skip,
@@ -115,28 +112,34 @@ fn source(args: &SnapshotArgs, time: Timestamp) -> Result<Box<dyn Source>, Failu
         let failure = Failure::usage("nothing to take a snapshot of");
         return Err(failure.hint("give paths, `-` for standard input, or --command-name"));
     }
-    Ok(Box::new(FileTree::new(
-        &paths,
-        base,
-        tree_options(&args.tree)?,
-    )?))
+    Ok(Box::new(FileTree::new(&paths, base, tree_options(args)?)?))
 }
 
 /// What is left out, patterns of files among it.
-fn tree_options(args: &TreeArgs) -> Result<TreeOptions, Failure> {
-    let all = |typed, files, case| lists::all_patterns(typed, files, case, &variable);
+fn tree_options(all: &SnapshotArgs) -> Result<TreeOptions, Failure> {
+    let args = &all.tree;
+    let patterns = |typed, files, case| lists::all_patterns(typed, files, case, &variable);
     let mut if_present: Vec<Presence> = args.exclude_if_present.iter().map(presence).collect();
     if args.exclude_caches {
         if_present.push(Presence::cachedir());
     }
     Ok(TreeOptions {
-        exclude: all(&args.exclude, &args.exclude_file, Case::Differs)?,
-        exclude_any_case: all(&args.iexclude, &args.iexclude_file, Case::Ignored)?,
+        exclude: patterns(&args.exclude, &args.exclude_file, Case::Differs)?,
+        exclude_any_case: patterns(&args.iexclude, &args.iexclude_file, Case::Ignored)?,
         larger_than: args.exclude_larger_than,
         one_file_system: args.one_file_system,
         if_present,
         ignore_files: args.ignore_file.clone(),
+        compare: compare(all),
     })
+}
+
+/// What tells a change beside size and mtime.
+fn compare(args: &SnapshotArgs) -> Compare {
+    Compare {
+        inode: !args.ignore_inode,
+        ctime: !args.ignore_ctime,
+    }
 }
 
 /// `NAME` or `NAME:HEADER`.

@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
+use hucha_store::snapshot::Compare;
 use hucha_store::source::{ContentError, Contents, Piece};
 use rustix::fs::{self, FileType, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::Errno;
@@ -21,10 +22,28 @@ pub(super) struct Fate {
     pub(super) failed: Cell<bool>,
 }
 
+/// What a file was when its entry was made, and what tells that it is no more.
+#[derive(Clone, Copy)]
+pub(super) struct Known {
+    pub(super) stat: Stat,
+    pub(super) compare: Compare,
+}
+
+impl Known {
+    fn is_still(&self, stat: &Stat) -> bool {
+        let content = |s: &Stat| (s.st_size, s.st_mtime, s.st_mtime_nsec);
+        let change = |s: &Stat| (s.st_ctime, s.st_ctime_nsec);
+        let inode = |s: &Stat| (s.st_dev, s.st_ino);
+        content(stat) == content(&self.stat)
+            && (!self.compare.ctime || change(stat) == change(&self.stat))
+            && (!self.compare.inode || inode(stat) == inode(&self.stat))
+    }
+}
+
 pub(super) struct FileContents {
     file: OwnedFd,
     /// As the entry says.
-    known: Stat,
+    known: Known,
     position: u64,
     size: u64,
     /// Where the run of data ends that `position` is in; not beyond it: ask.
@@ -37,7 +56,7 @@ impl FileContents {
     pub(super) fn open(
         folder: BorrowedFd<'_>,
         name: &CStr,
-        known: Stat,
+        known: Known,
         fate: &Rc<Fate>,
     ) -> Result<FileContents, ContentError> {
         fate.failed.set(true);
@@ -89,7 +108,8 @@ impl FileContents {
                 Err(_) => self.size,
             };
         }
-        self.fate.changed.set(!self.is_as_known()?);
+        let now = fs::fstat(&self.file)?;
+        self.fate.changed.set(!self.known.is_still(&now));
         Ok(Piece::End)
     }
 
@@ -106,13 +126,6 @@ impl FileContents {
             // A file system that knows no holes.
             Err(_) => Ok(self.position),
         }
-    }
-
-    fn is_as_known(&self) -> Result<bool, Errno> {
-        let stat = fs::fstat(&self.file)?;
-        let times = |s: &Stat| (s.st_mtime, s.st_mtime_nsec, s.st_ctime, s.st_ctime_nsec);
-        let state = |s: &Stat| (s.st_dev, s.st_ino, s.st_size, times(s));
-        Ok(state(&stat) == state(&self.known))
     }
 }
 

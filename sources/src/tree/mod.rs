@@ -41,6 +41,8 @@ pub use target::FolderTarget;
 #[cfg(unix)]
 pub use walk::FileTree;
 
+use hucha_store::snapshot::Compare;
+
 use crate::pattern::PatternError;
 
 /// How a file tree is read.
@@ -60,6 +62,8 @@ pub struct TreeOptions {
     /// Names of files whose rules, those of gitignore(5), leave things out from their folder on.
     /// Those of deeper folders count first, within one folder the later named.
     pub ignore_files: Vec<OsString>,
+    /// What tells that a file changed while it was read, beside its size and mtime.
+    pub compare: Compare,
 }
 
 /// A file whose presence leaves out all else in its folder.

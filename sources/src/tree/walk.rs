@@ -11,12 +11,13 @@ use std::rc::Rc;
 
 use hucha_store::clock::Timestamp;
 use hucha_store::entry::{Content, Entry, Kind, Meta, Xattr};
+use hucha_store::snapshot::Compare;
 use hucha_store::source::{Contents, Problem, Sink, Source, SourceError, Stop};
 use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::attributes::{Reader, Subject};
-use super::contents::{Fate, FileContents};
+use super::contents::{Fate, FileContents, Known};
 use super::excludes::Excludes;
 use super::names::Names;
 use super::owners::Owners;
@@ -32,6 +33,7 @@ const HELD_OPEN: usize = 32;
 pub struct FileTree {
     typed: Typed,
     excludes: Excludes,
+    compare: Compare,
     owners: Owners,
 }
 
@@ -53,6 +55,7 @@ impl FileTree {
         Ok(FileTree {
             typed,
             excludes,
+            compare: options.compare,
             owners: Owners::default(),
         })
     }
@@ -80,6 +83,7 @@ impl Source for FileTree {
         let mut walk = Walk {
             sink,
             excludes: &self.excludes,
+            compare: self.compare,
             owners: &self.owners,
             stored: Vec::new(),
             real: Vec::new(),
@@ -138,6 +142,7 @@ struct Place<'a> {
 struct Walk<'a> {
     sink: &'a mut dyn Sink,
     excludes: &'a Excludes,
+    compare: Compare,
     owners: &'a Owners,
     /// The present path in the snapshot, and on disk.
     stored: Vec<u8>,
@@ -413,8 +418,12 @@ impl<'a> Walk<'a> {
             return self.sink.entry(entry, None);
         }
         let fate = Rc::new(Fate::default());
+        let known = Known {
+            stat,
+            compare: self.compare,
+        };
         let mut open = || {
-            let contents = FileContents::open(folder, place.name, stat, &fate)?;
+            let contents = FileContents::open(folder, place.name, known, &fate)?;
             Ok(Box::new(contents) as Box<dyn Contents>)
         };
         self.sink.entry(entry, Some(&mut open))?;

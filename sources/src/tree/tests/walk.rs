@@ -2,8 +2,9 @@
 
 use std::ffi::OsStr;
 use std::io::{Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 
+use hucha_store::snapshot::Compare;
 use rustix::fs::{CWD, Mode, OFlags};
 
 use super::*;
@@ -320,6 +321,36 @@ fn a_file_that_grows_is_stored_as_it_was_and_said() {
     assert_eq!(kept.bytes("a"), vec![1; 20_000]);
     assert_eq!(kept.problems.len(), 1);
     assert_eq!(kept.problems[0].1, "changed while it was read");
+}
+
+#[test]
+fn a_change_of_the_inode_is_one_unless_it_is_to_be_ignored() {
+    for ctime in [true, false] {
+        let (_keep, base) = folder();
+        write(base.join("a"), vec![1; 20_000]);
+        let file = base.join("a");
+        let meddle = move |_: &[u8], reading: bool| {
+            if reading {
+                // Another tick than that of its making: the same bits change its ctime.
+                let now = fs::metadata(&file).unwrap().ctime_nsec();
+                while fs::metadata(&file).unwrap().ctime_nsec() == now {
+                    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+                }
+            }
+        };
+        let mut kept = Kept {
+            meddle: Some(Box::new(meddle)),
+            ..Kept::default()
+        };
+        let compare = Compare { inode: true, ctime };
+        let options = TreeOptions {
+            compare,
+            ..TreeOptions::default()
+        };
+        tree_with(&base, &["a"], options).push(&mut kept).unwrap();
+        assert_eq!(kept.bytes("a"), vec![1; 20_000]);
+        assert_eq!(kept.problems.len(), usize::from(ctime));
+    }
 }
 
 #[test]
