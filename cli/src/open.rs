@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use hucha_store::backend::{Backend, BackendError, Local};
+use hucha_store::backend::{Backend, BackendError, Limits, Local, Throttled};
 use hucha_store::crypto::Encryption;
 use hucha_store::repository::{Credential, InitOptions, OpenError, Repository};
 
 use crate::errors::{Code, Failure};
-use crate::outside::{cache_folder, environment};
+use crate::outside::{SystemPace, cache_folder, environment};
 use crate::render::notice;
 use crate::render::text::lines;
 use crate::secrets::{Asked, credential};
@@ -23,7 +23,7 @@ const TRIES: usize = 3;
 /// When there is none, or what was given does not open it.
 pub fn open(settings: &Settings) -> Result<Repository, Failure> {
     let path = settings.repository()?;
-    let backend = backend(&path)?;
+    let backend = backend(settings, &path)?;
     let found = Repository::encryption_of(&*backend)?;
     match found.ok_or_else(|| without_config(&path))? {
         Encryption::None => open_with(settings, &backend, &Credential::None),
@@ -121,9 +121,21 @@ fn cache(
     }
 }
 
-fn backend(path: &Path) -> Result<Arc<dyn Backend>, Failure> {
+/// A repository's folder, no faster than was asked for.
+fn limited(settings: &Settings, local: Local) -> Arc<dyn Backend> {
+    match settings.limits == Limits::default() {
+        true => Arc::new(local),
+        false => Arc::new(Throttled::new(
+            local,
+            settings.limits,
+            Arc::new(SystemPace::start()),
+        )),
+    }
+}
+
+fn backend(settings: &Settings, path: &Path) -> Result<Arc<dyn Backend>, Failure> {
     match Local::open(path) {
-        Ok(backend) => Ok(Arc::new(backend)),
+        Ok(local) => Ok(limited(settings, local)),
         Err(e) if e.is_absent() => Err(no_repository(path, "there is nothing", MAKE_ONE)),
         Err(e) if is_no_folder(&e) => {
             let why = match path.is_file() {
@@ -185,7 +197,7 @@ pub fn look(settings: &Settings) -> Result<Place, Failure> {
     let path = settings.repository()?;
     match Local::open(&path) {
         Ok(backend) if Repository::encryption_of(&backend)?.is_some() => {
-            Ok(Place::Taken(Arc::new(backend)))
+            Ok(Place::Taken(limited(settings, backend)))
         }
         Ok(_) => only_ours(&path).map(|()| Place::Free),
         Err(e) if e.is_absent() => Ok(Place::Free),
@@ -265,7 +277,7 @@ pub fn make(
 ) -> Result<Made, Failure> {
     let path = settings.repository()?;
     let local = Local::create(&path).map_err(|e: BackendError| Failure::from(e))?;
-    let backend: Arc<dyn Backend> = Arc::new(local);
+    let backend = limited(settings, local);
     match Repository::init(Arc::clone(&backend), credential, options, environment(None)) {
         Ok(_) => Ok(Made::Ours(backend)),
         Err(OpenError::AlreadyExists(_)) => Ok(Made::Others(backend)),

@@ -4,9 +4,10 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hucha_sources::host::{ThisHost, process_is_alive};
+use hucha_store::backend::Pace;
 use hucha_store::clock::{Clock, Timestamp};
 use hucha_store::environment::{Environment, Fate, FolderState, Liveness, LocalState, MemoryState};
 use hucha_store::format::objects::HostIdentity;
@@ -33,6 +34,27 @@ pub fn timestamp(time: SystemTime) -> Timestamp {
             seconds: -i64::try_from(before.duration().as_secs()).unwrap_or(0) - 1,
             nanos: 0,
         },
+    }
+}
+
+/// Time as it passes, for limits of bandwidth.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemPace(Instant);
+
+impl SystemPace {
+    /// Begins now.
+    pub fn start() -> SystemPace {
+        SystemPace(Instant::now())
+    }
+}
+
+impl Pace for SystemPace {
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn wait(&self, time: Duration) {
+        std::thread::sleep(time);
     }
 }
 

@@ -2,12 +2,15 @@
 //! environment variables; docs/environment.md lists them.
 
 use std::ffi::{OsStr, OsString};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
+use hucha_store::backend::Limits;
 use zeroize::Zeroizing;
 
 use crate::args::GlobalArgs;
 use crate::errors::Failure;
+use crate::sizes::parse_size;
 
 /// Looks up an environment variable; empty ones count as unset.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<OsString>;
@@ -59,6 +62,8 @@ pub struct Settings {
     pub level: Level,
     /// Nothing is changed.
     pub dry_run: bool,
+    /// How fast bytes may come and go.
+    pub limits: Limits,
     /// User name for new snapshots, where the environment tells it.
     pub user: Option<String>,
 }
@@ -67,7 +72,7 @@ impl Settings {
     /// From what was typed and the environment.
     ///
     /// # Errors
-    /// When a password was typed on the command line.
+    /// When a password was typed on the command line, or a rate is none.
     pub fn new(global: &GlobalArgs, variables: Variables<'_>) -> Result<Settings, Failure> {
         refuse_password(global)?;
         let variable = |name: &str| variables(name).filter(|v| !v.is_empty());
@@ -88,6 +93,10 @@ impl Settings {
                 (false, _) => Level::Entries,
             },
             dry_run: global.dry_run,
+            limits: Limits {
+                upload: rate(global.limit_upload.as_deref())?,
+                download: rate(global.limit_download.as_deref())?,
+            },
             user: user.map(|name| name.to_string_lossy().into_owned()),
         })
     }
@@ -103,6 +112,15 @@ impl Settings {
         };
         location(typed)
     }
+}
+
+/// Bytes a second.
+fn rate(typed: Option<&str>) -> Result<Option<NonZeroU64>, Failure> {
+    let Some(typed) = typed else { return Ok(None) };
+    let bytes = typed.strip_suffix("/s").unwrap_or(typed);
+    let bytes = parse_size(bytes).map_err(Failure::usage)?;
+    let none = || Failure::usage(format_args!("{typed:?}: nothing would ever get through"));
+    NonZeroU64::new(bytes).ok_or_else(none).map(Some)
 }
 
 fn refuse_password(global: &GlobalArgs) -> Result<(), Failure> {

@@ -9,6 +9,21 @@ use crate::support::data::{self, Random, small_tree};
 use crate::support::{World, assert_same, is_root, size};
 
 #[test]
+fn limits_of_bandwidth_let_everything_through() {
+    let world = World::new();
+    data::small_tree(&world.path("src"), 77);
+    let limits = ["--limit-upload", "1G", "--limit-download", "500M/s"];
+    world.ok([&["snapshot", "src"], &limits[..]].concat());
+    world.ok([&["restore", "latest:src", "back"], &limits[..]].concat());
+    assert_same(&world.path("src"), &world.path("back"));
+    for bad in ["0", "fast", "-1"] {
+        world
+            .run(["snapshots", &format!("--limit-upload={bad}")])
+            .expect(2);
+    }
+}
+
+#[test]
 fn the_first_night_and_its_way_back() {
     let world = World::empty();
     small_tree(&world.path("docs"), 1);

@@ -114,6 +114,14 @@ pub struct GlobalArgs {
     #[arg(long, global = true)]
     pub no_cache: bool,
 
+    /// Put no more than so many bytes a second into the repository: `500K`, `10M`
+    #[arg(long, global = true, value_name = "RATE")]
+    pub limit_upload: Option<String>,
+
+    /// Get no more than so many bytes a second out of the repository
+    #[arg(long, global = true, value_name = "RATE")]
+    pub limit_download: Option<String>,
+
     /// Print results as JSON
     #[arg(long, global = true)]
     pub json: bool,

@@ -4,18 +4,20 @@
 //! A backend stores whole, write-once objects under flat names. It knows nothing of what they
 //! hold, never sees plain bytes (only [`Sealed`] can be put), and decides nothing about safety:
 //! it promises read-after-write for get and list, and put-if-absent for one object
-//! (gc-protocol.md asks for no more). Retry, counting, and faults are decorators.
+//! (gc-protocol.md asks for no more). Retry, counting, limits and faults are decorators.
 
 pub mod conformance;
 mod counting;
 mod faulty;
 mod local;
 mod memory;
+mod throttle;
 
 pub use counting::{Counting, Counts, Tally};
 pub use faulty::{Fault, Faulty};
 pub use local::Local;
 pub use memory::Memory;
+pub use throttle::{Limits, Pace, Throttled};
 
 use std::fmt;
 
