@@ -59,8 +59,14 @@ fn goes_on(world: &World, total: u64, every: u64) {
     let limit = every.to_string();
     let checkpoints = kill_after(world, 3, &limit);
     world.ok(["check"]);
-    let visible = world.snapshots();
-    assert!(visible.iter().all(|s| s["partial"] == true), "{visible:?}");
+    assert!(world.snapshots().is_empty(), "partial ones are hidden");
+    let shown = world.ok(["snapshots", "--all", "--json"]).json();
+    assert!(!shown.is_empty() && shown.iter().all(|s| s["partial"] == true));
+    let forgotten = world.ok(["forget", "--keep-last", "1", "--json"]).json();
+    assert!(
+        forgotten.is_empty(),
+        "rules leave them alone: {forgotten:?}"
+    );
     world.run(["restore", "latest", "no"]).expect(1);
     let taken = world.object(["snapshot", "src"]);
     let read = number(&taken, "read_bytes");

@@ -286,8 +286,8 @@ fn keep_last_one(newest_first: &[&Manifest], reasons: &mut BTreeMap<Uuid, Vec<Re
         Some(_) => (complete.collect::<Vec<_>>(), Reason::LastComplete),
         None => (newest_first.iter().collect(), Reason::OnlyOne),
     };
-    let is_kept = |m: &&&Manifest| reasons.get(&m.name).is_some_and(|r| !r.is_empty());
-    if of.iter().any(|m| is_kept(&m)) {
+    let is_kept = |m: &&Manifest| reasons.get(&m.name).is_some_and(|r| !r.is_empty());
+    if of.iter().any(|m| is_kept(m)) {
         return;
     }
     if let Some(newest) = of.first() {

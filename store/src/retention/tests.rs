@@ -381,7 +381,7 @@ struct Model<'a> {
 impl<'a> Model<'a> {
     fn new(rule: Rule, all: &'a [Manifest], now: Timestamp) -> Model<'a> {
         let mut newest_first: Vec<&Manifest> = all.iter().filter(|m| !m.partial).collect();
-        newest_first.sort_by(|a, b| (b.time, b.name).cmp(&(a.time, a.name)));
+        newest_first.sort_by_key(|m| std::cmp::Reverse((m.time, m.name)));
         let limit = match rule.reach {
             Reach::Count(count) => usize::try_from(count).unwrap(),
             _ => usize::MAX,
