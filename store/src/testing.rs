@@ -195,6 +195,41 @@ pub(crate) fn noise(n: usize, seed: &str) -> Vec<u8> {
     out
 }
 
+/// A file system of its own in memory, unmounted when this goes.
+#[cfg(target_os = "linux")]
+pub(crate) struct SmallDisk(tempfile::TempDir);
+
+#[cfg(target_os = "linux")]
+impl SmallDisk {
+    /// Mounts one of so many bytes (`1m`). Where that is refused it says so, past the harness,
+    /// which shows nothing of a test that passes.
+    pub fn mount(size: &str) -> Option<SmallDisk> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]);
+        let mounted = mount.arg(folder.path()).output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(SmallDisk(folder));
+        }
+        let line = b"!!! SKIPPED: mounting a small disk needs root\n";
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), line);
+        None
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &std::path::Path {
+        self.0.path()
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let mut umount = std::process::Command::new("umount");
+        drop(umount.arg("-l").arg(self.path()).status());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -290,7 +290,7 @@ pub trait Backend: Send + Sync {
     /// that was not there before; a place that never fills up holds nothing back.
     ///
     /// # Errors
-    /// `Full` when there is no room to hold back.
+    /// `Full` when there is no room, and nothing is held back from before either.
     fn reserve(&self, wish: Reserve) -> Result<bool, BackendError> {
         let _ = wish;
         Ok(false)

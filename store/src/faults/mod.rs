@@ -5,6 +5,8 @@
 //! processes do at the same moment is the matter of `explore`.
 
 mod damage;
+#[cfg(target_os = "linux")]
+mod disk;
 mod nth;
 mod scene;
 mod short;

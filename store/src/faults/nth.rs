@@ -190,7 +190,7 @@ fn opens_with_second(scene: &Scene) -> Result<(), String> {
     said(scene.open_second(Arc::new(scene.memory.clone()))).map(drop)
 }
 
-fn take(scene: &Scene, backend: Arc<dyn Backend>, version: u32) -> Result<(), String> {
+pub(super) fn take(scene: &Scene, backend: Arc<dyn Backend>, version: u32) -> Result<(), String> {
     let repository = said(scene.open_at(backend))?;
     let options = SnapshotOptions {
         host: "test".into(),
@@ -206,7 +206,7 @@ fn take(scene: &Scene, backend: Arc<dyn Backend>, version: u32) -> Result<(), St
 }
 
 /// Some snapshot beside those that stood before holds a version.
-fn is_taken(scene: &Scene, version: u32) -> Result<(), String> {
+pub(super) fn is_taken(scene: &Scene, version: u32) -> Result<(), String> {
     let repository = scene.stranger().open();
     let list = said(SnapshotList::read(&repository))?;
     let is_old = |name| scene.kept.iter().any(|known| known.manifest.name == name);

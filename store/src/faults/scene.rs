@@ -120,6 +120,14 @@ impl Scene {
         }
     }
 
+    /// The same, with these objects.
+    pub fn with(&self, memory: Memory) -> Scene {
+        Scene {
+            memory,
+            ..self.clone()
+        }
+    }
+
     /// The same repository for a machine that never saw it.
     pub fn stranger(&self) -> Scene {
         Scene {

@@ -273,8 +273,8 @@ fn condemn(
     sweep_ready(session, &[list], options, monitor, report)
 }
 
-/// Copies what lives in packs that are used in part, and condemns them. What is held back for
-/// collectors is made whole before that: copying fills a disk that is nearly full.
+/// Copies what lives in packs that are used in part, and condemns them. Not while nothing is held
+/// back for collectors: copying may fill the disk, and the next one could then not even begin.
 fn rewrite(
     session: &Session<'_>,
     mut plan: mark::Plan,

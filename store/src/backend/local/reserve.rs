@@ -17,7 +17,8 @@ pub(super) const STEP: u64 = 1 << 20;
 /// Bytes that are written at once.
 const BLOCK: usize = 64 << 10;
 
-/// Makes the file, or makes it whole again. Without room it stays as it was.
+/// Makes the file, or makes it whole again. Without room it stays as it was, which is an error only
+/// when nothing is held back at all.
 pub(super) fn keep(path: &Path) -> io::Result<()> {
     let mut options = File::options();
     options.write(true).create(true).truncate(false);
@@ -29,7 +30,10 @@ pub(super) fn keep(path: &Path) -> io::Result<()> {
         // What was added would else be missing to those who write objects.
         file.set_len(len)?;
     }
-    filled
+    match filled {
+        Err(error) if error.kind() == io::ErrorKind::StorageFull && len > 0 => Ok(()),
+        filled => filled,
+    }
 }
 
 fn fill(file: &mut File, mut at: u64) -> io::Result<()> {

@@ -404,44 +404,21 @@ mod small_disk {
     use std::process::Command;
 
     use super::*;
+    use crate::testing::SmallDisk;
 
-    /// A file system of one MiB, unmounted when this goes.
-    struct Disk(TempDir);
-
-    impl Disk {
-        fn mount() -> Option<Disk> {
-            let folder = tempfile::tempdir().unwrap();
-            let mut mount = Command::new("mount");
-            mount
-                .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
-                .arg(folder.path());
-            let mounted = mount.output().is_ok_and(|output| output.status.success());
-            if !mounted {
-                skipped("mounting a small disk needs root");
-            }
-            mounted.then(|| Disk(folder))
-        }
-
-        fn local(&self, unnamed: bool) -> Local {
-            let local = Local::create(&self.0.path().join("repository")).unwrap();
-            if unnamed {
-                local
-            } else {
-                local.without_unnamed()
-            }
-        }
-
-        fn read_only(&self) {
-            let mut mount = Command::new("mount");
-            mount.args(["-o", "remount,ro"]).arg(self.0.path());
-            assert!(mount.status().unwrap().success());
+    fn local(disk: &SmallDisk, unnamed: bool) -> Local {
+        let local = Local::create(&disk.path().join("repository")).unwrap();
+        if unnamed {
+            local
+        } else {
+            local.without_unnamed()
         }
     }
 
-    impl Drop for Disk {
-        fn drop(&mut self) {
-            drop(Command::new("umount").arg("-l").arg(self.0.path()).status());
-        }
+    fn read_only(disk: &SmallDisk) {
+        let mut mount = Command::new("mount");
+        mount.args(["-o", "remount,ro"]).arg(disk.path());
+        assert!(mount.status().unwrap().success());
     }
 
     /// Tries again for a while: a process that another test starts holds, for a moment, copies of
@@ -459,8 +436,10 @@ mod small_disk {
     #[test]
     fn a_full_disk_is_full_and_keeps_no_torn_object() {
         for unnamed in [true, false] {
-            let Some(disk) = Disk::mount() else { return };
-            let local = disk.local(unnamed);
+            let Some(disk) = SmallDisk::mount("1m") else {
+                return;
+            };
+            let local = local(&disk, unnamed);
             let note = |name| key(Area::Notes, name);
             for _ in 0..3 {
                 let error = local.put(&note("big"), &body(&[7; 2 << 20])).unwrap_err();
@@ -476,8 +455,10 @@ mod small_disk {
 
     #[test]
     fn a_reserve_without_room_stays_as_it_was() {
-        let Some(disk) = Disk::mount() else { return };
-        let local = disk.local(true);
+        let Some(disk) = SmallDisk::mount("1m") else {
+            return;
+        };
+        let local = local(&disk, true);
         let path = local.root.join(reserve::NAME);
         for _ in 0..2 {
             let error = local.reserve(Reserve::Keep).unwrap_err();
@@ -492,11 +473,13 @@ mod small_disk {
     #[test]
     fn a_read_only_disk_refuses_writing_and_goes_on_reading() {
         for unnamed in [true, false] {
-            let Some(disk) = Disk::mount() else { return };
-            let local = disk.local(unnamed);
+            let Some(disk) = SmallDisk::mount("1m") else {
+                return;
+            };
+            let local = local(&disk, unnamed);
             let (old, new) = (key(Area::Notes, "old"), key(Area::Packs, "new"));
             local.put(&old, &body(b"x")).unwrap();
-            disk.read_only();
+            read_only(&disk);
             assert_eq!(
                 local.put(&new, &body(b"x")).unwrap_err().trouble,
                 Trouble::Refused
@@ -510,11 +493,13 @@ mod small_disk {
 
     #[test]
     fn a_repository_in_use_cannot_be_unmounted() {
-        let Some(disk) = Disk::mount() else { return };
-        let local = disk.local(true);
+        let Some(disk) = SmallDisk::mount("1m") else {
+            return;
+        };
+        let local = local(&disk, true);
         let unmount = || {
             Command::new("umount")
-                .arg(disk.0.path())
+                .arg(disk.path())
                 .output()
                 .unwrap()
                 .status
@@ -525,7 +510,7 @@ mod small_disk {
         drop(
             Command::new("mount")
                 .args(["-t", "tmpfs", "tmpfs"])
-                .arg(disk.0.path())
+                .arg(disk.path())
                 .status(),
         );
     }
