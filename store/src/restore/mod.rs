@@ -153,19 +153,24 @@ pub fn restore(
     repository.update_index()?;
     let reader = Reader::new(repository).counting(monitor.counters());
     let tree = Tree::new(&reader, manifest.root);
-    if options.path.is_empty() {
-        monitor.event(Event::Expect {
-            bytes: manifest.bytes,
-            entries: manifest.entries,
-        });
-    }
+    let verify = options.verify && !options.dry_run;
+    // What is verified is dealt with twice.
+    expect(&tree, &options.path, 1 + u64::from(verify), monitor);
     monitor.event(Event::Phase("restoring"));
     let (mut report, spared) = walk::run(&tree, target, options, monitor)?;
-    if options.verify && !options.dry_run {
+    if verify {
         monitor.event(Event::Phase("verifying"));
         verify::run(&tree, target, options, monitor, &spared, &mut report)?;
     }
     Ok(report)
+}
+
+/// Tells how much there is to do. A page that cannot be read is met again later.
+fn expect(tree: &Tree<'_, '_>, path: &[u8], times: u64, monitor: &dyn Monitor) {
+    if let Ok((entries, bytes)) = tree.sums(path) {
+        let bytes = bytes.saturating_mul(times);
+        monitor.event(Event::Expect { bytes, entries });
+    }
 }
 
 /// After so many pages that the storage does not give back, the walk ends.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 
 use super::file::unequal;
-use super::{RestoreError, Scope, Select};
+use super::{RestoreError, Scope, Select, expect};
 use crate::entry::{Content, Entry, Extent, Kind, is_within};
 use crate::error::AccessError;
 use crate::format::objects::Manifest;
@@ -79,12 +79,7 @@ pub fn stream(
     let reader = Reader::new(repository).counting(monitor.counters());
     let tree = Tree::new(&reader, manifest.root);
     let scope = Scope::of(&tree, &options.path)?;
-    if options.path.is_empty() {
-        monitor.event(Event::Expect {
-            bytes: manifest.bytes,
-            entries: manifest.entries,
-        });
-    }
+    expect(&tree, &options.path, 1, monitor);
     monitor.event(Event::Phase("writing"));
     let mut run = Run {
         tree: &tree,

@@ -144,10 +144,11 @@ impl Target for MapTarget {
     fn remove(&self, path: &[u8]) -> Result<(), TargetError> {
         let mut files = self.files.lock().unwrap();
         let below = |n: &Vec<u8>| is_within(n, path) && n != path;
-        match files.keys().any(below) {
-            true => Err(refuse()),
-            false => Ok(drop(files.remove(path))),
+        if files.keys().any(below) {
+            return Err(refuse());
         }
+        files.remove(path);
+        Ok(())
     }
 
     fn make(&self, _: &Entry) -> Result<Kept, TargetError> {

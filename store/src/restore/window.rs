@@ -275,11 +275,9 @@ impl Worker<'_, '_> {
         self.results.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// So many bytes are dealt with; verifying deals with none anew.
+    /// So many bytes are dealt with.
     fn pass(&self, bytes: u64) {
-        if self.purpose != Purpose::Verify {
-            Counters::add(&self.monitor.counters().bytes, bytes);
-        }
+        Counters::add(&self.monitor.counters().bytes, bytes);
     }
 
     /// So many bytes come, or would come, out of the repository.

@@ -82,6 +82,42 @@ impl<'a, 'r> Tree<'a, 'r> {
         }
     }
 
+    /// Entries at and below a path and the bytes of their files, by the sums that pages carry: at
+    /// most two pages of each level are read.
+    pub fn sums(&self, path: &[u8]) -> Result<(u64, u64), AccessError> {
+        let mut sums = (0u64, 0u64);
+        let mut open: Vec<(ChunkId, u8)> = Vec::new();
+        open.extend(self.root.map(|root| (root.page, root.height)));
+        let mut add = |entries: u64, bytes: u64| {
+            sums = (sums.0.saturating_add(entries), sums.1.saturating_add(bytes));
+        };
+        while let Some((id, height)) = open.pop() {
+            match self.page(&id, height)? {
+                Page::Inner(children) => {
+                    for (n, child) in children.iter().enumerate() {
+                        let begins = is_within(&child.first, path);
+                        match children.get(n + 1) {
+                            Some(next) if begins && is_within(&next.first, path) => {
+                                add(child.entries, child.bytes);
+                            }
+                            Some(next) if path_order(&next.first, path) != Ordering::Greater => {}
+                            _ if begins || path_order(&child.first, path) == Ordering::Less => {
+                                open.push((child.page, height - 1));
+                            }
+                            _ => {}
+                        }
+                    }
+                }
+                Page::Leaf(items) => items
+                    .iter()
+                    .filter(|(entry, _)| is_within(&entry.path, path))
+                    .for_each(|(entry, _)| add(1, entry.meta.size)),
+                _ => return Err(unexpected(id)),
+            }
+        }
+        Ok(sums)
+    }
+
     /// Fills in attributes that stand in a chunk of their own.
     pub fn complete(&self, (mut entry, attributes): Item) -> Result<Entry, AccessError> {
         if let Attributes::Chunk(id) = attributes {

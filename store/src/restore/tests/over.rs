@@ -251,3 +251,37 @@ fn a_target_that_loses_what_is_written_is_found_out() {
     assert!(report.problems.is_empty());
     assert_eq!((report.verified, paths), (1, vec![&b"b"[..]]));
 }
+
+#[test]
+fn what_is_to_be_done_is_known_by_the_sums_of_pages() {
+    let (_, repository) = new_repository(Encryption::None, 0);
+    let mut source = MapSource::default();
+    for i in 0..3000u32 {
+        let path = format!("d{}/e{}/file-with-a-name-{i:05}", i / 900, i / 300);
+        source
+            .files
+            .insert(path.into_bytes(), vec![b'x'; i as usize % 50]);
+    }
+    let manifest = take(&repository, &mut source).manifest;
+    let reader = Reader::new(&repository);
+    let tree = Tree::new(&reader, manifest.root);
+    let all: Vec<Entry> = tree.walk(b"").unwrap().map(Result::unwrap).collect();
+    let paths = [
+        "",
+        "d0",
+        "d1",
+        "d3",
+        "d1/e4",
+        "d1/e5/file-with-a-name-01600",
+        "d9",
+        "a",
+    ];
+    for path in paths.map(str::as_bytes) {
+        let within = || all.iter().filter(|e| is_within(&e.path, path));
+        let bytes = within().map(|e| e.meta.size).sum();
+        let tree = Tree::new(&reader, manifest.root);
+        let sums = tree.sums(path).unwrap();
+        assert_eq!(sums, (within().count() as u64, bytes), "{path:?}");
+        assert!(tree.pages_read() <= 5, "{} for {path:?}", tree.pages_read());
+    }
+}
