@@ -297,3 +297,15 @@ fn stats_of_single_snapshots() {
         "{told}"
     );
 }
+
+#[test]
+fn sizes_in_lists_are_bytes_or_for_people() {
+    let world = World::new();
+    fs::create_dir(world.path("src")).unwrap();
+    fs::write(world.path("src/a"), Random(3).bytes(1536)).unwrap();
+    world.snapshot("src");
+    for (option, size) in [("--long", " 1536 "), ("--human", " 1.5 KiB ")] {
+        let listed = world.ok(["ls", option, "latest:src"]).text();
+        assert!(listed.contains(size), "{listed}");
+    }
+}

@@ -64,6 +64,7 @@ pub struct SnapshotsArgs {
 Examples:
   hucha ls latest
   hucha ls -l latest:srv/shop
+  hucha ls --human latest:srv/shop
   hucha ls --recursive 2026-11-20:srv
 
 Control characters and invalid bytes of names are shown as \\n, \\x1b, \\xff, and `\\` as `\\\\`.")]
@@ -77,6 +78,9 @@ pub struct LsArgs {
     /// Show type, mode, owner, size and time
     #[arg(short, long)]
     pub long: bool,
+    /// The same, with sizes as 1.5 KiB
+    #[arg(long)]
+    pub human: bool,
     /// Show everything below, not only what the folder holds itself
     #[arg(long)]
     pub recursive: bool,

@@ -18,12 +18,16 @@ pub fn ls(run: &mut Run, args: &LsArgs) -> Outcome {
     let repository = open(&run.settings)?;
     let manifest = find(&repository, &name, &args.filter)?;
     let mut failed: Option<Failure> = None;
+    let sizes = match args.human {
+        true => text::Sizes::Human,
+        false => text::Sizes::Bytes,
+    };
     let Run { out, zone, .. } = run;
     let mut each = |entry: &hucha_store::entry::Entry| {
         let printed = if out.json {
             out.object("entry", &Listed::from(entry))
-        } else if args.long {
-            out.line(&text::long(entry, zone))
+        } else if args.long || args.human {
+            out.line(&text::long(entry, zone, sizes))
         } else {
             out.line(&text::shown(entry))
         };

@@ -1,6 +1,6 @@
 //! `cache`: the folders of local caches.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use hucha_store::clock::Timestamp;
@@ -35,7 +35,7 @@ fn all(run: &Run) -> Result<Vec<Cache>, Failure> {
     caches::list(folder).map_err(|e| unusable(folder, &e))
 }
 
-fn unusable(folder: &PathBuf, error: &std::io::Error) -> Failure {
+fn unusable(folder: &Path, error: &std::io::Error) -> Failure {
     Failure::failed(format_args!("{}: {error}", folder.display()))
 }
 

@@ -114,7 +114,7 @@ fn tell(
         _ => format!("{} to {}", when(first), when(last)),
     };
     let what = match args.long {
-        true => text::long(found.entry, &run.zone),
+        true => text::long(found.entry, &run.zone, text::Sizes::Bytes),
         false => text::shown(found.entry),
     };
     let count = text::counted(holders.len() as u64, "snapshot", "snapshots");

@@ -109,8 +109,17 @@ pub fn lines(message: &str) -> String {
     text
 }
 
+/// How sizes of files are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sizes {
+    /// `1536`.
+    Bytes,
+    /// `1.5 KiB`.
+    Human,
+}
+
 /// A line of `ls --long`.
-pub fn long(entry: &Entry, zone: &TimeZone) -> String {
+pub fn long(entry: &Entry, zone: &TimeZone, sizes: Sizes) -> String {
     let meta = &entry.meta;
     let who = |known: &Option<Vec<u8>>, number: u32| match known {
         Some(known) => name(known),
@@ -118,15 +127,16 @@ pub fn long(entry: &Entry, zone: &TimeZone) -> String {
     };
     let owner = who(&meta.user, meta.uid);
     let group = who(&meta.group, meta.gid);
-    let size = match entry.kind {
+    let shown_size = match entry.kind {
         Kind::CharDevice { major, minor } | Kind::BlockDevice { major, minor } => {
             format!("{major},{minor}")
         }
+        _ if sizes == Sizes::Human => size(meta.size),
         _ => meta.size.to_string(),
     };
     let time = times::local(meta.mtime, zone);
     let mut line = format!(
-        "{} {owner:<8} {group:<8} {size:>12} {time} {}",
+        "{} {owner:<8} {group:<8} {shown_size:>12} {time} {}",
         mode(entry),
         shown(entry)
     );
@@ -241,6 +251,10 @@ mod tests {
             group: None,
         };
         let line = "lrwsr-x--x ana      0                   0 1970-01-01 00:00:00 etc/x -> /y";
-        assert_eq!(long(&entry, &TimeZone::UTC), line);
+        assert_eq!(long(&entry, &TimeZone::UTC, Sizes::Bytes), line);
+        let mut file = entry;
+        (file.kind, file.meta.size) = (Kind::File, 1536);
+        let human = "-rwsr-x--x ana      0             1.5 KiB 1970-01-01 00:00:00 etc/x";
+        assert_eq!(long(&file, &TimeZone::UTC, Sizes::Human), human);
     }
 }
