@@ -41,6 +41,11 @@ pub trait Sink {
     /// [`Stop`] when the snapshot cannot go on; the source returns [`SourceError::Stopped`].
     fn entry(&mut self, entry: Entry, contents: Option<Open<'_>>) -> Result<(), Stop>;
 
+    /// Notes that no further name of a group follows, so that nobody need to remember it.
+    fn group_ends(&mut self, first: &[u8]) {
+        let _ = first;
+    }
+
     /// Notes that something could not be read; the snapshot becomes incomplete.
     fn problem(&mut self, problem: Problem);
 

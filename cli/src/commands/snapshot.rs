@@ -276,6 +276,10 @@ impl Sink for WatchedSink<'_> {
         self.0.entry(entry, Some(&mut open))
     }
 
+    fn group_ends(&mut self, first: &[u8]) {
+        self.0.group_ends(first);
+    }
+
     fn problem(&mut self, problem: Problem) {
         self.0.problem(problem);
     }

@@ -413,9 +413,12 @@ impl<'a> Walk<'a> {
         problems.iter().for_each(|message| self.problem(message));
         let is_file = kind == Kind::File;
         let mut entry = self.describe(kind, &stat, xattrs);
-        entry.group = self.group_of(&stat);
+        let (group, ends) = self.group_of(&stat);
+        entry.group = group;
         if !is_file {
-            return self.sink.entry(entry, None);
+            self.sink.entry(entry, None)?;
+            self.end_group(ends);
+            return Ok(());
         }
         let fate = Rc::new(Fate::default());
         let known = Known {
@@ -427,6 +430,7 @@ impl<'a> Walk<'a> {
             Ok(Box::new(contents) as Box<dyn Contents>)
         };
         self.sink.entry(entry, Some(&mut open))?;
+        self.end_group(ends);
         if fate.changed.get() {
             self.problem("changed while it was read");
         }
@@ -437,11 +441,17 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// The first path of an inode with several links.
-    fn group_of(&mut self, stat: &Stat) -> Option<Vec<u8>> {
+    fn end_group(&mut self, first: Option<Vec<u8>>) {
+        if let Some(first) = first {
+            self.sink.group_ends(&first);
+        }
+    }
+
+    /// The first path of an inode with several links; and again when this is the last of them.
+    fn group_of(&mut self, stat: &Stat) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
         let links = wide(stat.st_nlink);
         if links < 2 {
-            return None;
+            return (None, None);
         }
         let key = identity(stat);
         let stored = &self.stored;
@@ -451,10 +461,11 @@ impl<'a> Walk<'a> {
             .or_insert_with(|| (stored.clone(), links));
         *left -= 1;
         let (first, left) = (first.clone(), *left);
-        if left == 0 {
-            self.groups.remove(&key);
+        if left > 0 {
+            return (Some(first), None);
         }
-        Some(first)
+        self.groups.remove(&key);
+        (Some(first.clone()), Some(first))
     }
 
     /// Pushes a folder and stands in it.

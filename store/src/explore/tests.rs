@@ -247,10 +247,12 @@ fn exhaustive_checkpoints_two_decisions() {
         faults: is_full(),
         deep: if is_full() { 4 } else { 64 },
     };
-    let starts = match is_full() {
+    let only = std::env::var("HUCHA_START").ok();
+    let mut starts = match is_full() {
         true => starts(),
         false => vec![forgotten()],
     };
+    starts.retain(|s| only.as_ref().is_none_or(|only| s.name == only));
     let quick = [Role::ForgetNew, Role::Gc(Fence::Now)];
     let chosen = |s: &Scene| is_full() || s.actors.iter().any(|a| quick.contains(&a.role));
     let scenes = starts.iter().flat_map(checkpoint_scenes).filter(chosen);

@@ -8,12 +8,13 @@ use crate::format::objects::TreeRoot;
 use crate::format::page::PageKind;
 use crate::id::ChunkId;
 use crate::record::World;
-use crate::snapshot::intake::Step;
+use crate::snapshot::intake::{Problems, Step};
+use crate::source::Problem;
 use crate::tree::{ContentBuilder, PageStore, Totals, TreeBuilder};
 use crate::writer::{Lane, Writer};
 
 /// What an assembly gives: root, totals, and later names of files that could not be read.
-pub(super) type Assembled = (Option<TreeRoot>, Totals, Vec<Vec<u8>>);
+pub(super) type Assembled = (Option<TreeRoot>, Totals, Problems);
 
 /// The tree of what came so far.
 #[derive(Debug, Default)]
@@ -33,7 +34,7 @@ pub(super) struct Assembler<'w, 'r> {
     /// Content of files with several names, by the path of the first.
     groups: HashMap<Vec<u8>, (Content, u64)>,
     /// Later names of files that could not be read under their first.
-    pub orphans: Vec<Vec<u8>>,
+    pub orphans: Problems,
 }
 
 /// Stores pages, leaves as deltas of the parent's page at the same place.
@@ -79,7 +80,7 @@ impl<'w, 'r> Assembler<'w, 'r> {
             tree: TreeBuilder::new(),
             open: None,
             groups: HashMap::new(),
-            orphans: Vec::new(),
+            orphans: Problems::default(),
         }
     }
 
@@ -93,7 +94,10 @@ impl<'w, 'r> Assembler<'w, 'r> {
             Step::Link(mut entry) => {
                 let first = entry.group.as_ref().and_then(|g| self.groups.get(g));
                 let Some((content, size)) = first else {
-                    self.orphans.push(entry.path);
+                    self.orphans.add(Problem {
+                        path: entry.path,
+                        message: "another name of a file that could not be read".into(),
+                    });
                     return Ok(());
                 };
                 entry.content = content.clone();
@@ -116,6 +120,10 @@ impl<'w, 'r> Assembler<'w, 'r> {
             }
             Step::Abort => {
                 self.open = None;
+                Ok(())
+            }
+            Step::GroupEnds(first) => {
+                self.groups.remove(&first);
                 Ok(())
             }
         }

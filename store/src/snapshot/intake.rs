@@ -68,6 +68,8 @@ pub(super) enum Step {
     End,
     /// It could not be read to its end and is left out.
     Abort,
+    /// No further name of the group with this first name follows.
+    GroupEnds(Vec<u8>),
 }
 
 /// What an intake goes by.
@@ -95,6 +97,13 @@ impl Problems {
         if self.first.len() < MAX_LISTED {
             self.first.push(problem);
         }
+    }
+
+    /// Adds those of somebody else.
+    pub fn append(&mut self, other: Problems) {
+        let room = MAX_LISTED.saturating_sub(self.first.len());
+        self.first.extend(other.first.into_iter().take(room));
+        self.count += other.count;
     }
 }
 
@@ -471,6 +480,11 @@ impl<F: Flow> Sink for Intake<'_, '_, F> {
             entry.meta.inode = 0;
         }
         self.read(entry, page, unchanged.beginning, contents)
+    }
+
+    fn group_ends(&mut self, first: &[u8]) {
+        // A run that cannot go on learns so by the next entry.
+        let _ = self.flow.step(Step::GroupEnds(first.to_vec()));
     }
 
     fn problem(&mut self, problem: Problem) {

@@ -13,7 +13,7 @@ use crate::record::World;
 use crate::snapshot::assemble::{Assembled, Assembler, SoFar};
 use crate::snapshot::checkpoint::Checkpoints;
 use crate::snapshot::intake::{Flow, Intake, Left, ParentTree, Problems, Setting, Step};
-use crate::source::{Problem, Source, SourceError, Stop};
+use crate::source::{Source, SourceError, Stop};
 use crate::writer::Lane;
 
 /// Batches of chunks that wait for a worker; each holds at most 256 KiB or one chunk.
@@ -145,12 +145,7 @@ fn settle(
 }
 
 fn taken((root, totals, orphans): Assembled, mut problems: Problems) -> Taken {
-    for path in orphans {
-        problems.add(Problem {
-            path,
-            message: "another name of a file that could not be read".into(),
-        });
-    }
+    problems.append(orphans);
     let tree = SoFar {
         root,
         totals,

@@ -34,6 +34,8 @@ struct Kept {
     runs: BTreeMap<Vec<u8>, Vec<Run>>,
     problems: Vec<(String, String)>,
     excluded: Vec<String>,
+    /// First names of groups that are told to have ended.
+    ended: Vec<Vec<u8>>,
     /// Does not open files.
     lazy: bool,
     /// Called with each path before its contents are opened, and after the first piece.
@@ -41,6 +43,10 @@ struct Kept {
 }
 
 impl Sink for Kept {
+    fn group_ends(&mut self, first: &[u8]) {
+        self.ended.push(first.to_vec());
+    }
+
     fn entry(&mut self, entry: Entry, contents: Option<Open<'_>>) -> Result<(), Stop> {
         assert_eq!(contents.is_some(), entry.kind == Kind::File);
         if let Some(last) = self.entries.last() {
