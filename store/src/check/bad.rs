@@ -85,6 +85,16 @@ impl BadPacks {
         }
     }
 
+    /// Whether a pack holds deltas that lack a base, and seem whole else.
+    pub fn lacks_bases(&self, pack: &PackId) -> bool {
+        let lacks = |record: &BadRecord| match record {
+            BadRecord::Whole(_) => false,
+            BadRecord::Slots(slots) => slots.values().any(|s| s.fault == Fault::Base),
+        };
+        let pack = self.packs.get(pack);
+        pack.is_some_and(|pack| pack.records.values().any(lacks))
+    }
+
     /// What is wrong with a chunk's bytes at a place, as far as its pack was looked at.
     pub fn at(&self, pack: &PackId, offset: u32, slot: u8) -> Option<BadSlot> {
         match self.packs.get(pack)?.records.get(&offset)? {

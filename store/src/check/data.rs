@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::bad::{BadPacks, BadSlot, Fault};
-use crate::backend::Key;
+use crate::backend::{BackendError, Key, Operation, Trouble};
 use crate::error::AccessError;
 use crate::id::PackId;
 use crate::index::KnownPack;
@@ -50,28 +50,38 @@ pub(crate) fn read_packs(
         if !go_on() {
             break;
         }
-        match pass.pack(id, *size) {
-            Ok(()) => pass.done.read.push((*id, *size)),
-            // gc deleted it meanwhile.
-            Err(AccessError::Backend(e)) if e.is_absent() => continue,
-            Err(e) if says_damage(&e) => {
-                pass.done.bad.object(*id, reason(e));
-                pass.done.read.push((*id, *size));
-            }
-            Err(e) => return Err(e),
+        if pass.read(id, *size)? {
+            pass.done.read.push((*id, *size));
+            Counters::add(&monitor.counters().bytes, *size);
+            Counters::add(&monitor.counters().entries, 1);
         }
-        Counters::add(&monitor.counters().bytes, *size);
-        Counters::add(&monitor.counters().entries, 1);
     }
     pass.read_astray()?;
+    pass.read_again()?;
     Ok(pass.done)
+}
+
+/// Whether an error says that something is bad where it lies: missing, damaged, or on a part of the
+/// disk that cannot be read. Not that the storage as a whole, or this machine, failed.
+pub(super) fn is_bad(error: &AccessError) -> bool {
+    let unreadable = |e: &BackendError| {
+        (e.operation, e.trouble, e.retry) == (Operation::Get, Trouble::Other, false)
+    };
+    says_damage(error) || matches!(error, AccessError::Backend(e) if unreadable(e))
 }
 
 /// What an error says of an object that is named beside it.
 pub(super) fn reason(error: AccessError) -> String {
     match error {
         AccessError::Damaged { why, .. } | AccessError::DamagedRecord { why, .. } => why,
-        AccessError::Backend(e) if !e.is_absent() => "it is shorter than listed".into(),
+        AccessError::Backend(BackendError {
+            trouble: Trouble::OutOfRange,
+            ..
+        }) => "it is shorter than listed".into(),
+        AccessError::Backend(BackendError {
+            source: Some(source),
+            ..
+        }) => format!("it cannot be read: {source}"),
         AccessError::LostChunk { chunk, why } => {
             let why = why.unwrap_or_else(|| "missing".into());
             format!("chunk {chunk:.8}: {why}")
@@ -90,7 +100,28 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Errors that say damage are those of the pack as a whole.
+    /// Reads one pack; answers whether it was there.
+    fn read(&mut self, id: &PackId, size: u64) -> Result<bool, AccessError> {
+        match self.pack(id, size) {
+            Ok(()) => Ok(true),
+            // gc deleted it meanwhile.
+            Err(AccessError::Backend(e)) if e.is_absent() => Ok(false),
+            Err(e) if is_bad(&e) => {
+                self.done.bad.object(*id, reason(e));
+                let world = self.world(id);
+                self.astray.insert(*id, world);
+                Ok(true)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// What the index says that a pack holds.
+    fn world(&self, id: &PackId) -> World {
+        world(self.known.get(id).is_some_and(|k| k.tree))
+    }
+
+    /// Errors that are bad are those of the pack as a whole.
     fn pack(&mut self, id: &PackId, size: u64) -> Result<(), AccessError> {
         let backend = self.repository.backend();
         let mut stream = Stream::new(self.repository, pack_key(id)?, size);
@@ -98,7 +129,7 @@ impl Pass<'_> {
             Ok((header, _)) => world(header.tree),
             Err(e) if is_bad_object(&e) => {
                 self.done.bad.object(*id, reason(e));
-                world(self.known.get(id).is_some_and(|k| k.tree))
+                self.world(id)
             }
             Err(e) => return Err(e),
         };
@@ -147,7 +178,7 @@ impl Pass<'_> {
     ) -> Result<(), AccessError> {
         match self.reader.open(world, *id, offset, bytes) {
             Ok(record) => self.slots(id, world, offset, &record),
-            Err(e) if says_damage(&e) => {
+            Err(e) if is_bad(&e) => {
                 self.done.bad.record(*id, offset, reason(e));
                 Ok(())
             }
@@ -169,7 +200,7 @@ impl Pass<'_> {
                 .decode(world, &row.id, record, slot, &mut Budget::new());
             let why = match decoded {
                 Ok(_) => continue,
-                Err(e) if says_damage(&e) => reason(e),
+                Err(e) if is_bad(&e) => reason(e),
                 Err(e) => return Err(e),
             };
             let bases = self.reader.prefix(world, &row.bases, &mut Budget::new());
@@ -181,6 +212,23 @@ impl Pass<'_> {
             self.done.bad.slot(*id, offset, slot, bad);
         }
         Ok(())
+    }
+
+    /// Reads packs again whose deltas lack bases: gc may have moved these while packs were read.
+    fn read_again(&mut self) -> Result<(), AccessError> {
+        let lacks = |(id, _): &&(PackId, u64)| self.done.bad.lacks_bases(id);
+        let again: Vec<(PackId, u64)> = self.done.read.iter().filter(lacks).copied().collect();
+        if again.is_empty() {
+            return Ok(());
+        }
+        self.repository.update_index()?;
+        for (id, size) in again {
+            self.done.bad.packs.remove(&id);
+            if !self.read(&id, size)? {
+                self.done.read.retain(|(read, _)| *read != id);
+            }
+        }
+        self.read_astray()
     }
 
     /// Reads the records of packs whose directories cannot be trusted where the index says that
@@ -204,7 +252,7 @@ impl Pass<'_> {
                 match read {
                     Ok(bytes) => self.record(&id, *world, offset, &bytes)?,
                     Err(AccessError::Backend(e)) if e.is_absent() => break,
-                    Err(e) if says_damage(&e) => self.done.bad.record(id, offset, reason(e)),
+                    Err(e) if is_bad(&e) => self.done.bad.record(id, offset, reason(e)),
                     Err(e) => return Err(e),
                 }
             }
@@ -223,7 +271,7 @@ fn world(tree: bool) -> World {
 /// Whether a pack is there, and does not hold what it must.
 pub(super) fn is_bad_object(error: &AccessError) -> bool {
     let gone = matches!(error, AccessError::Backend(e) if e.is_absent());
-    says_damage(error) && !gone
+    is_bad(error) && !gone
 }
 
 /// Where the index says that the records of packs are: offset and stored length. Segments that do

@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::damage::{DamageKind, Ledger, Line, LostPaths};
-use super::data::reason;
+use super::data::{is_bad, reason};
 use super::places::{Cause, Places};
 use crate::entry::{Content, Entry, Extent, Kind};
 use crate::error::AccessError;
@@ -18,7 +18,7 @@ use crate::format::page::{Child, Page};
 use crate::id::{ChunkId, SnapshotId};
 use crate::monitor::{Counters, Monitor};
 use crate::pack::pack_key;
-use crate::reader::{Reader, says_damage};
+use crate::reader::Reader;
 use crate::tree::Tree;
 
 /// Pages that are remembered (some 64 bytes each); those beyond are read once a snapshot.
@@ -120,7 +120,7 @@ impl<'a, 'r> Walker<'a, 'r> {
         match Tree::new(self.reader, None).page(id, height) {
             Ok(page) => Ok(Ok(page)),
             Err(AccessError::DamagedPage { why, .. }) => Ok(Err(Causes::Page(*id, why))),
-            Err(e) if says_damage(&e) => {
+            Err(e) if is_bad(&e) => {
                 let why = reason(e);
                 let packs = self.places.stands_in(id)?.into_iter();
                 let mut causes: BTreeSet<Cause> =
