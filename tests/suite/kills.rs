@@ -230,7 +230,16 @@ const VICTIMS: &[Victim] = &[
     },
     Victim {
         name: "forget --gc",
-        typed: |world| words(&["forget", &extra(world), "--gc", "--max-unused", "0"]),
+        typed: |world| {
+            words(&[
+                "forget",
+                &extra(world),
+                "--gc",
+                "--max-unused",
+                "0",
+                "--force",
+            ])
+        },
         repeat: &[0, 1],
     },
     Victim {
@@ -241,6 +250,11 @@ const VICTIMS: &[Victim] = &[
             words(&["undelete", &id])
         },
         repeat: &[0, 1],
+    },
+    Victim {
+        name: "rewrite",
+        typed: |world| words(&["rewrite", "--exclude", "file", &extra(world)]),
+        repeat: &[0],
     },
     Victim {
         name: "tag",
@@ -322,7 +336,7 @@ fn kills_of_every_other_command_lose_nothing() {
         kills >= size(4, 100),
         "they end before they are killed: {kills}"
     );
-    world.ok(["gc", "--max-unused", "0"]);
+    world.ok(["gc", "--max-unused", "0", "--force"]);
     assert!(world.objects("sessions").is_empty() && world.objects("gc").is_empty());
     kept.assert_intact(&world);
     world.assert_whole();

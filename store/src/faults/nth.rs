@@ -10,8 +10,10 @@ use crate::check::{CheckOptions, check};
 use crate::forget::{forget, undelete};
 use crate::gc::gc;
 use crate::monitor::Silent;
+use crate::notes::{self, Fact, Notes};
 use crate::repository::{OpenError, SlotError};
-use crate::snapshot::{SnapshotOptions, snapshot};
+use crate::snapshot::rewrite::{RewriteOptions, rewrite};
+use crate::snapshot::{Every, SnapshotOptions, snapshot};
 use crate::snapshots::SnapshotList;
 
 /// Something that is done to a repository. One line in [`OPERATIONS`] puts it to the test.
@@ -55,6 +57,63 @@ const OPERATIONS: &[Operation] = &[
         before: || Scene::empty().deltas().snapshot(0).snapshot(3).forget(),
         run: |scene, backend| take(scene, backend, 0),
         is_done: |scene| is_taken(scene, 0),
+        once: false,
+    },
+    Operation {
+        name: "snapshot with checkpoints",
+        before: || Scene::empty().snapshot(0),
+        run: |scene, backend| {
+            let options = SnapshotOptions {
+                checkpoint: Every {
+                    bytes: 4_000,
+                    seconds: 600,
+                },
+                ..options()
+            };
+            take_with(scene, backend, 3, &options)
+        },
+        is_done: |scene| is_taken(scene, 3),
+        once: false,
+    },
+    Operation {
+        name: "rewrite",
+        before: || Scene::empty().snapshot(0).snapshot(1),
+        run: |scene, backend| {
+            let repository = said(scene.open_at(backend))?;
+            let options = RewriteOptions {
+                exclude: &|entry| entry.path.starts_with(b"a"),
+                host: None,
+                time: None,
+                dry_run: false,
+            };
+            said(rewrite(&repository, &scene.kept[1].manifest, &options)).map(drop)
+        },
+        is_done: |scene| {
+            let list = said(SnapshotList::read(&scene.stranger().open()))?;
+            let smaller = list.committed.iter().any(|m| m.files == 2);
+            smaller.then_some(()).ok_or("no new snapshot".into())
+        },
+        once: false,
+    },
+    Operation {
+        name: "tag",
+        before: || Scene::empty().snapshot(0),
+        run: |scene, backend| {
+            let repository = said(scene.open_at(backend))?;
+            let known = said(Notes::read(&repository))?;
+            let fact = Fact::Tag {
+                snapshot: scene.kept[0].manifest.id,
+                tag: "told".into(),
+                present: true,
+            };
+            said(notes::put(&repository, &known, &[fact]))
+        },
+        is_done: |scene| {
+            let mut manifest = scene.kept[0].manifest.clone();
+            said(Notes::read(&scene.stranger().open()))?.annotate(&mut manifest);
+            let told = manifest.tags.iter().any(|tag| tag == "told");
+            told.then_some(()).ok_or("it bears no tag".into())
+        },
         once: false,
     },
     Operation {
@@ -191,15 +250,27 @@ fn opens_with_second(scene: &Scene) -> Result<(), String> {
 }
 
 pub(super) fn take(scene: &Scene, backend: Arc<dyn Backend>, version: u32) -> Result<(), String> {
-    let repository = said(scene.open_at(backend))?;
-    let options = SnapshotOptions {
+    take_with(scene, backend, version, &options())
+}
+
+fn options() -> SnapshotOptions {
+    SnapshotOptions {
         host: "test".into(),
         ..SnapshotOptions::default()
-    };
+    }
+}
+
+fn take_with(
+    scene: &Scene,
+    backend: Arc<dyn Backend>,
+    version: u32,
+    options: &SnapshotOptions,
+) -> Result<(), String> {
+    let repository = said(scene.open_at(backend))?;
     let report = snapshot(
         &repository,
         &mut source(version),
-        &options,
+        options,
         &Silent::default(),
     );
     said(report).map(drop)

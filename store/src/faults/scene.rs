@@ -16,7 +16,7 @@ use crate::gc::{Fence, GcOptions, GcReport, MaxUnused, gc};
 use crate::monitor::Silent;
 use crate::record::World;
 use crate::repository::{Credential, InitOptions, OpenError, Repository};
-use crate::restore::{RestoreOptions, RestoreReport, restore};
+use crate::restore::{RestoreError, RestoreOptions, RestoreReport, restore};
 use crate::session::Session;
 use crate::snapshots::SnapshotList;
 use crate::target::{Existing, Found, Kept, Listed, Target, TargetError, TargetFile};
@@ -251,7 +251,7 @@ impl Scene {
             return Err(format!("snapshots do not open: {:?}", list.unreadable));
         }
         for known in &self.kept {
-            if !list.committed.iter().any(|m| *m == known.manifest) {
+            if !list.committed.contains(&known.manifest) {
                 return Err(format!("snapshot {} is gone", known.manifest.name));
             }
             holds(&repository, &known.manifest, &known.source)?;
@@ -320,7 +320,7 @@ pub(super) fn holds(
 pub(super) fn restored(
     repository: &Repository,
     manifest: &Manifest,
-) -> Result<(RestoreReport, BTreeMap<Vec<u8>, Vec<u8>>), crate::restore::RestoreError> {
+) -> Result<(RestoreReport, Shelved), RestoreError> {
     let target = Shelf::default();
     let options = RestoreOptions::default();
     let report = restore(repository, manifest, &target, &options, &Silent::default())?;
@@ -328,7 +328,8 @@ pub(super) fn restored(
     Ok((report, files))
 }
 
-type Files = Arc<Mutex<BTreeMap<Vec<u8>, Vec<u8>>>>;
+type Shelved = BTreeMap<Vec<u8>, Vec<u8>>;
+type Files = Arc<Mutex<Shelved>>;
 
 /// A target that keeps files only.
 #[derive(Default)]

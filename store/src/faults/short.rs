@@ -120,10 +120,8 @@ fn gc_names_what_is_not_listed_any_more() {
     let before = history();
     for (area, word) in [(Area::Snapshots, "snapshot"), (Area::Trash, "marker")] {
         let marked = names(&before.memory, Area::Trash);
-        let seen = names(&before.memory, area).into_iter();
-        let name = seen
-            .filter(|name| area == Area::Trash || !marked.contains(name))
-            .next_back();
+        let mut seen = names(&before.memory, area).into_iter();
+        let name = seen.rfind(|name| area == Area::Trash || !marked.contains(name));
         let name = name.unwrap();
         let scene = before.fork();
         let faulty = Arc::new(Faulty::new(scene.memory.clone()));
