@@ -29,6 +29,7 @@ pub mod notes;
 mod pack;
 mod reader;
 mod record;
+pub mod repair;
 pub mod repository;
 pub mod restore;
 pub mod retention;

@@ -14,7 +14,7 @@ use crate::index::{Bases, Encoding};
 pub(crate) const SHARED_BELOW: usize = 32 << 10;
 
 /// Which of the two worlds a chunk belongs to: they differ in id key, seal, and pack.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum World {
     /// Bytes of files and streams.
     Content,

@@ -52,20 +52,61 @@ impl Condemned {
 }
 
 /// Every gc list in force, in the order of their names.
+///
+/// # Errors
+/// When one does not open, unless a list of repair covers it: which packs it condemns is unknown.
 pub(crate) fn read_lists(repository: &Repository) -> Result<Vec<GcList>, AccessError> {
-    let mut lists = Vec::new();
-    for name in repository.list_uuids(Area::Gc)? {
-        let key = uuid_key(Area::Gc, name);
-        let Some(fields) = repository.get_object(&key, Kind::List)? else {
-            continue;
-        };
-        let list = GcList::decode(&fields).map_err(|e| AccessError::damaged(&key, e))?;
-        if list.name != name {
-            return Err(AccessError::damaged(&key, "it bears another name"));
-        }
-        lists.push(list);
+    let lists = Lists::read(repository)?;
+    let covered = |name: &Uuid| lists.whole.iter().any(|l| l.covers.contains(name));
+    match lists.damaged.into_iter().find(|(name, _)| !covered(name)) {
+        Some((_, error)) => Err(error),
+        None => Ok(lists.whole),
     }
-    Ok(lists)
+}
+
+/// All gc lists.
+pub(crate) struct Lists {
+    /// Those that open, in the order of their names.
+    pub whole: Vec<GcList>,
+    /// Those that do not.
+    pub damaged: Vec<(Uuid, AccessError)>,
+}
+
+impl Lists {
+    /// Lists `gc/` and gets every list. One that is gone meanwhile is left out.
+    pub fn read(repository: &Repository) -> Result<Lists, AccessError> {
+        let mut lists = Lists {
+            whole: Vec::new(),
+            damaged: Vec::new(),
+        };
+        for name in repository.list_uuids(Area::Gc)? {
+            match read_list(repository, name) {
+                Ok(list) => lists.whole.extend(list),
+                Err(e) if e.is_damage() => lists.damaged.push((name, e)),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(lists)
+    }
+}
+
+fn read_list(repository: &Repository, name: Uuid) -> Result<Option<GcList>, AccessError> {
+    let key = uuid_key(Area::Gc, name);
+    let Some(fields) = repository.get_object(&key, Kind::List)? else {
+        return Ok(None);
+    };
+    let list = GcList::decode(&fields).map_err(|e| AccessError::damaged(&key, e))?;
+    if list.name == name {
+        Ok(Some(list))
+    } else {
+        Err(AccessError::damaged(&key, "it bears another name"))
+    }
+}
+
+/// Chunks that lists name as lost: that they cannot be read is no news. A hint; who acts on it
+/// tries to read them again.
+pub(crate) fn known_lost(lists: &[GcList]) -> HashSet<ChunkId> {
+    lists.iter().flat_map(|l| l.lost.iter().copied()).collect()
 }
 
 /// The names of all packs, with stored sizes.

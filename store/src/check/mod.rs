@@ -23,7 +23,7 @@ mod walk;
 pub use damage::{Damage, DamageKind, LostPaths, MAX_DAMAGE, MAX_FILES};
 pub use plan::Subset;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use self::bad::BadPacks;
@@ -43,7 +43,7 @@ use crate::pack::pack_key;
 use crate::reader::Reader;
 use crate::repository::{Repository, named_key};
 use crate::snapshots::SnapshotList;
-use crate::view::list_packs;
+use crate::view::{Lists, list_packs};
 
 /// How much is checked. Each level holds those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -159,6 +159,12 @@ pub(crate) fn bad_segments(
         }
     }
     Ok(bad)
+}
+
+/// Packs in gc lists. A list that does not open is told elsewhere.
+fn condemned(repository: &Repository) -> Result<HashSet<PackId>, AccessError> {
+    let lists = Lists::read(repository)?.whole;
+    Ok(lists.into_iter().flat_map(|l| l.packs).collect())
 }
 
 struct Run<'a> {
@@ -300,10 +306,12 @@ impl Run<'_> {
         bad: &BadPacks,
     ) -> Result<(), AccessError> {
         self.monitor.event(Event::Phase("walking snapshots"));
+        // Repair has seen to these; what a snapshot has lost with them is told all the same.
+        let condemned = condemned(self.repository)?;
         for walk in 1..=MAX_WALKS {
             let mut ledger = self.ledger.clone();
             for (id, what) in bad.packs.iter().filter_map(|(id, b)| Some((id, b.what()?))) {
-                if packs.contains_key(id) {
+                if packs.contains_key(id) && !condemned.contains(id) {
                     ledger.add(DamageKind::Pack, pack_key(id)?.path(), what);
                 }
             }

@@ -15,7 +15,7 @@ use crate::format::objects::{
     GcList, OpenList, SessionInfo, SnapshotObject, TrashMarker, decode_heartbeat,
 };
 use crate::id::{SlotId, Uuid};
-use crate::repository::{Repository, SlotState, named_key};
+use crate::repository::{Repository, SlotState, config_copy, named_key};
 
 /// How newer programs may wrap data keys (docs/format.md, "Data keys").
 const WRAP_RECIPIENT: u8 = 2;
@@ -48,11 +48,19 @@ impl Objects<'_> {
 
     fn keys(&mut self) -> Result<(), AccessError> {
         let repository = self.repository;
-        let Some(config) = self.get(&Key::config())? else {
+        let Some(config) = repository.get_stored(&Key::config())? else {
             let what = "it is missing";
             self.damage(DamageKind::Config, &Key::config(), what);
             return Ok(());
         };
+        let copy = repository.get_stored(&config_copy())?;
+        if copy.as_ref() != Some(&config) {
+            let what = match copy {
+                None => "the copy of config is missing",
+                Some(_) => "it differs from config",
+            };
+            self.damage(DamageKind::Config, &config_copy(), what);
+        }
         if repository.keys().encryption() == Encryption::None {
             return Ok(());
         }
@@ -79,7 +87,7 @@ impl Objects<'_> {
     }
 
     fn data_key(&mut self, key: &Key, name: &str) -> Result<(), AccessError> {
-        let Some(stored) = self.get(key)? else {
+        let Some(stored) = self.repository.get_stored(key)? else {
             return Ok(());
         };
         let opens = match decode_data_key(&stored) {
@@ -98,7 +106,7 @@ impl Objects<'_> {
     }
 
     fn slot(&mut self, key: &Key, config: &[u8]) -> Result<(), AccessError> {
-        let Some(stored) = self.get(key)? else {
+        let Some(stored) = self.repository.get_stored(key)? else {
             return Ok(());
         };
         match self.repository.judge_slot(&stored, config) {
@@ -140,14 +148,6 @@ impl Objects<'_> {
             Worth::Note(still) => self.ledger.note(format!("{key}: {why}; {still}")),
         }
         Ok(())
-    }
-
-    fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, AccessError> {
-        match self.repository.backend().get(key) {
-            Ok(stored) => Ok(Some(stored)),
-            Err(e) if e.is_absent() => Ok(None),
-            Err(e) => Err(e.into()),
-        }
     }
 
     fn damage(&mut self, kind: DamageKind, key: &Key, what: &str) {

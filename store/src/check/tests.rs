@@ -398,7 +398,7 @@ fn a_slot_that_holds_another_config_is_told() {
     let encryption = Encryption::XChaCha20Poly1305;
     let (memory, repository) = new_repository(encryption, 0);
     let slot = repository.list_names(Area::Keys).unwrap();
-    let slot = slot.iter().find(|n| !n.starts_with("data-")).unwrap();
+    let slot = slot.iter().find(|n| n.len() == 32).unwrap();
     let key = Key::new(Area::Keys, slot).unwrap();
     let mut bytes = memory.get(&key).unwrap();
     let last = bytes.len() - 1;

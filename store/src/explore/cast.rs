@@ -16,7 +16,8 @@ use crate::format::objects::{HostIdentity, Manifest};
 use crate::gc::{Fence, GcError, gc, merge};
 use crate::holes::{self, Hole};
 use crate::monitor::Silent;
-use crate::repository::Repository;
+use crate::repair::{ConfigState, Lost, RepairOptions, config, repair};
+use crate::repository::{Credential, Repository};
 use crate::snapshot::{Every, SnapshotError, SnapshotOptions, snapshot};
 use crate::snapshots::SnapshotList;
 use crate::source::{Profile, Sink, Source, SourceError};
@@ -43,6 +44,8 @@ pub(super) enum Role {
     ForgetNew,
     /// Undeletes it.
     Undelete(usize),
+    /// Repairs.
+    Repair(Lost),
 }
 
 /// An actor: a role, and whether its machine looked at the repository only early.
@@ -154,6 +157,8 @@ struct Part {
     role: Role,
     cache: Cache,
     snapshots: Vec<Manifest>,
+    /// Something was damaged before the scene began.
+    damaged: bool,
     hole: Option<Hole>,
     seed: String,
 }
@@ -171,6 +176,7 @@ impl Part {
             role: actor.role,
             cache: cache.clone(),
             snapshots: scene.start.snapshots.clone(),
+            damaged: scene.start.oracle.is_damaged(),
             hole: scene.hole,
             seed: format!("{} {me}", scene.seed),
         }
@@ -208,6 +214,8 @@ impl Part {
             Role::Gc(fence) => match gc(&repository, &thorough(fence), &silent) {
                 Ok(report) => End::Done(format!("{} packs", report.packs_deleted)),
                 Err(GcError::Access(e)) => failed(&e),
+                // What nobody has repaired yet.
+                Err(e) if self.damaged => End::Done(format!("gc: {e}")),
                 Err(e) => End::Panicked(format!("gc: {e}")),
             },
             Role::Merge => match merge::merge(&repository, merge::When::Always) {
@@ -227,11 +235,29 @@ impl Part {
                 Err(e @ (UndeleteError::Gone | UndeleteError::Exists)) => End::Done(e.to_string()),
                 Err(UndeleteError::Access(e)) => failed(&e),
             },
+            Role::Repair(lost) => self.repair(&repository, lost),
         }
     }
 }
 
 impl Part {
+    fn repair(&self, repository: &Repository, lost: Lost) -> End {
+        let door: Arc<dyn Backend> = Arc::new(Door::new(&self.stage, self.me));
+        let found = match config::find(&door, &Credential::None) {
+            Ok(found) => found,
+            Err(e) => return End::Failed(e.to_string()),
+        };
+        let state = ConfigState::of(&found);
+        let options = RepairOptions {
+            lost,
+            ..RepairOptions::default()
+        };
+        match repair(repository, &state, &options, &Silent::default()) {
+            Ok(report) => End::Done(format!("{} losses", report.losses.len())),
+            Err(e) => failed(&e),
+        }
+    }
+
     fn forget_new(&self, repository: &Repository) -> Result<u64, AccessError> {
         let mut forgotten = 0;
         for manifest in SnapshotList::read(repository)?.committed {

@@ -29,6 +29,11 @@ pub(super) struct Oracle {
     sessions: BTreeMap<Uuid, SessionKind>,
     lists: BTreeMap<Uuid, Arc<Vec<PackId>>>,
     open: BTreeMap<Uuid, Vec<Uuid>>,
+    /// Packs that were damaged before the schedules begin: nothing comes out of them.
+    bad: BTreeSet<PackId>,
+    /// Chunks that no pack gave back then, with what only lost pages lead to. Nobody is to blame
+    /// for them.
+    lost: BTreeSet<ChunkId>,
     /// Judges only what is lost, not how.
     pub lenient: bool,
 }
@@ -46,6 +51,8 @@ impl Oracle {
             sessions: BTreeMap::new(),
             lists: BTreeMap::new(),
             open: BTreeMap::new(),
+            bad: BTreeSet::new(),
+            lost: BTreeSet::new(),
             lenient: false,
         }
     }
@@ -230,7 +237,8 @@ impl Oracle {
     pub fn check(&self) -> Verdict {
         let usable = self.usable();
         for (name, manifest, references) in self.committed() {
-            if let Some(lost) = references.iter().find(|id| !usable.contains(*id)) {
+            let is_lost = |id: &&ChunkId| !usable.contains(*id) && !self.lost.contains(*id);
+            if let Some(lost) = references.iter().find(is_lost) {
                 let paths = manifest.files;
                 return Err(format!(
                     "snapshot {name:.8} ({paths} files) has lost chunk {lost:.8}"
@@ -256,10 +264,8 @@ impl Oracle {
         let mut deltas = Vec::new();
         for segment in self.segments.values() {
             for row in &segment.rows {
-                if !self
-                    .packs
-                    .contains_key(&segment.packs[row.pack as usize].id)
-                {
+                let pack = &segment.packs[row.pack as usize].id;
+                if !self.packs.contains_key(pack) || self.bad.contains(pack) {
                     continue;
                 }
                 if row.bases.is_empty() {
@@ -284,6 +290,34 @@ impl Oracle {
                 return usable;
             }
         }
+    }
+
+    /// A pack was damaged so that nothing comes out of it any more. What is unusable from now on
+    /// counts as lost; `all` of every snapshot does, when a page was in it.
+    pub fn damage(&mut self, pack: PackId, all: bool) {
+        self.bad.insert(pack);
+        let usable = self.usable();
+        let references: Vec<References> = self.committed().map(|(_, _, r)| r.clone()).collect();
+        let gone = references.iter().flat_map(|r| r.iter());
+        self.lost
+            .extend(gone.filter(|id| all || !usable.contains(*id)));
+    }
+
+    /// Whether anything was.
+    pub fn is_damaged(&self) -> bool {
+        !self.bad.is_empty()
+    }
+
+    /// Whether a chunk was lost before the schedules began.
+    pub fn may_miss(&self, id: &ChunkId) -> bool {
+        self.lost.contains(id)
+    }
+
+    /// Whether a committed snapshot needs what is lost and nobody has brought back.
+    pub fn misses(&self) -> bool {
+        let usable = self.usable();
+        let missing = |id: &ChunkId| self.lost.contains(id) && !usable.contains(id);
+        self.committed().any(|(_, _, r)| r.iter().any(missing))
     }
 
     /// What is left that a quiet repository need not hold: after one gc there is nothing.
@@ -315,7 +349,10 @@ impl Oracle {
                 return Err(format!("pack {pack:.8} holds nothing that lives and stays"));
             }
         }
-        if let Some((list, _)) = self.lists.first_key_value() {
+        // One of repair's stays for the sake of what is lost.
+        if !self.misses()
+            && let Some((list, _)) = self.lists.first_key_value()
+        {
             return Err(format!("list {list:.8} stays"));
         }
         if let Some((session, _)) = self.sessions.first_key_value() {

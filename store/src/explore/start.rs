@@ -230,6 +230,8 @@ impl Past {
                 packs: packs.clone(),
                 session: crate::crypto::fresh_uuid(),
                 made: crate::clock::Timestamp::default(),
+                lost: Vec::new(),
+                covers: Vec::new(),
             };
             let key = uuid_key(Area::Gc, list.name);
             repository
@@ -259,6 +261,28 @@ impl Past {
             early: self.early.unwrap_or_default(),
             late: self.cache,
         }
+    }
+}
+
+impl Start {
+    /// Flips a bit in the first pack that holds this letter.
+    pub fn damaged(mut self, letter: char) -> Start {
+        let backend: Arc<dyn Backend> = Arc::new(self.memory.clone());
+        let (repository, _) = open(backend, &self.late, testing::environment(0));
+        let id = repository.keys().chunk_id(&content(letter));
+        let segments = repository.segments();
+        let found = repository.index().find(&segments, &id).unwrap().unwrap();
+        let packs = found.places.iter().map(|p| repository.index().pack(p.pack));
+        let standing = list_packs(&repository).unwrap();
+        let pack = packs.flatten().find(|p| standing.contains_key(&p.id));
+        let pack = pack.unwrap().id;
+        let key = crate::pack::pack_key(&pack).unwrap();
+        let mut bytes = self.memory.get(&key).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        self.memory.replace(&key, bytes);
+        self.oracle.damage(pack, false);
+        self
     }
 }
 

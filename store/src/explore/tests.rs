@@ -7,6 +7,7 @@ use super::cast::{Role, Scene, Troupe};
 use super::search::{Bound, explore, show};
 use super::start::{Past, Start, thorough};
 use crate::gc::{Fence, GcOptions, MaxUnused};
+use crate::repair::Lost;
 
 /// Whether everything is to be run.
 pub(super) fn is_full() -> bool {
@@ -204,6 +205,39 @@ fn explore_all(scenes: Vec<(Scene, Bound)>) {
         println!("{failure}\n");
     }
     assert!(failures.is_empty(), "{} scenes failed", failures.len());
+}
+
+/// Repair beside every role, in both orders, where a pack is bad that one snapshot needs: nothing
+/// else is lost, whoever deletes what, and gc goes on afterwards.
+#[test]
+fn exhaustive_repair() {
+    let bound = Bound {
+        decisions: 1,
+        faults: true,
+        deep: if is_full() { 1 } else { 4 },
+    };
+    let mut all = vec![plain().damaged('a')];
+    let mut repairs = vec![Role::Repair(Lost::Keep)];
+    if is_full() {
+        all.push(forgotten().damaged('c'));
+        all.push(needed().damaged('a'));
+        repairs.push(Role::Repair(Lost::GiveUp));
+    }
+    let mut chosen = Vec::new();
+    for start in &all {
+        for repair in &repairs {
+            let mut others = roles(start);
+            others.push(*repair);
+            for other in others {
+                for first in [0, 1] {
+                    let mut scene = Scene::of(start, &[*repair, other]);
+                    scene.first = first;
+                    chosen.push((scene, bound));
+                }
+            }
+        }
+    }
+    explore_all(chosen);
 }
 
 /// Every pair of roles in both orders, from every start, with at most one decision: each schedule

@@ -106,13 +106,17 @@ fn of_type<'a>(bytes: &'a [u8], what: &'static str, number: u8) -> Result<Fields
     }
 }
 
-/// `gc/<l>`: packs condemned for good.
+/// `gc/<l>`: packs condemned for good, by a collector or by repair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GcList {
     pub name: Uuid,
     pub packs: Vec<PackId>,
     pub session: Uuid,
     pub made: Timestamp,
+    /// Chunks that snapshots needed and no pack gave back when repair put the list.
+    pub lost: Vec<ChunkId>,
+    /// Lists that did not open any more; `packs` holds all that stood then, so theirs too.
+    pub covers: Vec<Uuid>,
 }
 
 impl GcList {
@@ -125,16 +129,27 @@ impl GcList {
             .bytes(2, &packs)
             .bytes(3, &self.session.0)
             .time(4, self.made);
+        if !self.lost.is_empty() {
+            let lost: Vec<u8> = self.lost.iter().flat_map(|c| c.0).collect();
+            fields.bytes(5, &lost);
+        }
+        if !self.covers.is_empty() {
+            let covers: Vec<u8> = self.covers.iter().flat_map(|l| l.0).collect();
+            fields.bytes(6, &covers);
+        }
         fields.finish()
     }
 
     pub fn decode(bytes: &[u8]) -> Result<GcList, Malformed> {
         let fields = of_type(bytes, "gc list", LIST)?;
+        let (lost, covers) = (fields.get(5), fields.get(6));
         Ok(GcList {
             name: Uuid(fields.array(1)?),
             packs: ids(fields.need(2)?)?.into_iter().map(PackId).collect(),
             session: Uuid(fields.array(3)?),
             made: fields.time(4)?,
+            lost: ids(lost.unwrap_or(&[]))?.into_iter().map(ChunkId).collect(),
+            covers: ids(covers.unwrap_or(&[]))?.into_iter().map(Uuid).collect(),
         })
     }
 }
@@ -515,6 +530,14 @@ mod tests {
             packs: vec![PackId([2; 32]), PackId([3; 32])],
             session: Uuid([4; 16]),
             made: Timestamp::default(),
+            lost: vec![],
+            covers: vec![],
+        };
+        assert_eq!(GcList::decode(&list.encode()).unwrap(), list);
+        let list = GcList {
+            lost: vec![ChunkId([5; 32]), ChunkId([6; 32])],
+            covers: vec![Uuid([7; 16])],
+            ..list
         };
         assert_eq!(GcList::decode(&list.encode()).unwrap(), list);
         let open = OpenList {

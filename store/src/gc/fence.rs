@@ -256,7 +256,7 @@ pub(super) fn still_open(
 }
 
 /// The sessions whose packs a mark must not touch: every one that is not settled.
-pub(super) fn unsettled(repository: &Repository) -> Result<BTreeSet<Uuid>, AccessError> {
+pub(crate) fn unsettled(repository: &Repository) -> Result<BTreeSet<Uuid>, AccessError> {
     let sessions = read_sessions(repository)?;
     let settled = settled_names(repository)?;
     Ok(sessions

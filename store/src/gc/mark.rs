@@ -13,7 +13,7 @@ use crate::pack::read_header;
 use crate::reader::Reader;
 use crate::repository::Repository;
 use crate::snapshots::SnapshotList;
-use crate::view::{Condemned, View, list_packs};
+use crate::view::{Condemned, View, known_lost, list_packs};
 
 /// Chunks that are looked at in one go.
 const SCAN: usize = 4096;
@@ -106,19 +106,14 @@ fn try_mark(
     guard::settle_index(repository)?;
     let view = View::for_mark(repository, condemned, sizes.clone());
     let reader = Reader::new(repository);
-    let Some(reach) = Reach::of(
-        repository,
-        &reader,
-        &snapshots.committed,
-        &snapshots.unreadable,
-    )?
-    else {
+    let known = known_lost(view.lists());
+    let Some(reach) = Reach::of(repository, &reader, &snapshots, &known)? else {
         return Ok(None);
     };
     reach::prune(repository, &snapshots);
     stop_if_missing(repository, &reach)?;
     let generation = reach.generation;
-    let (live, uses, lost) = weigh(repository, &view, reach.chunks)?;
+    let (live, uses, mut lost) = weigh(repository, &view, reach.chunks)?;
     if repository
         .index()
         .stable_generation(&repository.segments())?
@@ -126,6 +121,7 @@ fn try_mark(
     {
         return Ok(None);
     }
+    lost.retain(|found| !known.contains(&found.id));
     let absent = absent(repository, &lost)?;
     if !absent.is_empty() {
         let now = SnapshotList::read(repository)?;
@@ -141,6 +137,7 @@ fn try_mark(
         view: &view,
         open: &open,
         tombstones: &snapshots.tombstones,
+        blind: !reach.lost.is_empty(),
     };
     let mut plan = candidates.plan(&packs, &uses, live, sizes, options)?;
     plan.committed = snapshots.committed.iter().map(|m| m.name).collect();
@@ -248,7 +245,41 @@ fn weigh(repository: &Repository, view: &View<'_>, chunks: Bits) -> Result<Weigh
             }
         }
     }
+    let mut hopes = Vec::new();
+    for place in lost.iter().flat_map(|f| &f.places) {
+        if view.is_valid(place.pack)? {
+            uses.entry(place.pack).or_default().live += weight(place);
+        }
+        hopes.push(*place);
+    }
+    keep_hopes(repository, view, hopes, &mut live, &mut uses)?;
     Ok((live, uses, lost))
+}
+
+/// Keeps what the rows of chunks without a usable place are based on: a sweep may yet save them, or
+/// somebody who puts a pack back.
+fn keep_hopes(
+    repository: &Repository,
+    view: &View<'_>,
+    mut work: Vec<Place>,
+    live: &mut Live,
+    uses: &mut HashMap<PackNumber, Use>,
+) -> Result<(), AccessError> {
+    let segments = repository.segments();
+    while let Some(place) = work.pop() {
+        for base in place.bases.iter() {
+            for found in repository.index().find_base(&segments, &base)? {
+                if live.chunks.contains(found.number) || !live.bases.insert(found.number) {
+                    continue;
+                }
+                match chosen(view, &found)? {
+                    Some(place) => keep(&place, uses, &mut work),
+                    None => work.extend(found.places),
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 fn keep(place: &Place, uses: &mut HashMap<PackNumber, Use>, work: &mut Vec<Place>) {
@@ -263,6 +294,9 @@ struct Candidates<'a> {
     view: &'a View<'a>,
     open: &'a BTreeSet<Uuid>,
     tombstones: &'a BTreeSet<Uuid>,
+    /// Something is lost that no row names: it may stand in a pack without rows, until repair finds
+    /// it there.
+    blind: bool,
 }
 
 impl Candidates<'_> {
@@ -301,7 +335,9 @@ impl Candidates<'_> {
                 some_dead.insert((u64::MAX - share, pack.id), (pack.clone(), unused));
             }
         }
-        self.unindexed(packs, &mut plan)?;
+        if !self.blind {
+            self.unindexed(packs, &mut plan)?;
+        }
         let mut unused: u64 = some_dead.values().map(|(_, unused)| unused).sum();
         let allowed = options.max_unused.bytes(total);
         for (pack, dead) in some_dead.into_values() {

@@ -13,14 +13,15 @@ pub(crate) mod reach;
 mod sweep;
 
 pub use fence::Fence;
+pub(crate) use fence::unsettled;
 
 use std::collections::BTreeSet;
 
-use crate::backend::{Area, Put, Reserve, Trouble};
+use crate::backend::{Area, Key, Put, Reserve, Trouble};
 use crate::crypto::{Kind, fresh_uuid};
 use crate::error::AccessError;
 use crate::format::objects::{GcList, OpenList, SessionInfo, SessionKind};
-use crate::id::{PackId, SnapshotId, Uuid};
+use crate::id::{ChunkId, PackId, SnapshotId, Uuid};
 use crate::monitor::{Event, Monitor};
 use crate::notes;
 use crate::repository::{Repository, named_key, uuid_key};
@@ -105,6 +106,12 @@ pub struct GcReport {
     pub segments_merged: u64,
     /// There was no room to copy what lives in packs that are mostly unused: they stay.
     pub out_of_room: bool,
+    /// Chunks that snapshots need and no pack gives back; repair has found them before.
+    pub chunks_lost: u64,
+    /// Packs that stay because such a chunk stood in them, or one that it is based on.
+    pub packs_held: u64,
+    /// Their stored bytes.
+    pub bytes_held: u64,
 }
 
 /// Why a run stopped before it deleted anything that matters.
@@ -217,6 +224,7 @@ fn collect(
     report: &mut GcReport,
 ) -> Result<(), GcError> {
     let repository = session.repository();
+    (report.packs_held, report.bytes_held) = (0, 0);
     // What interrupted puts left behind is nobody's: failing to remove it is no reason to stop.
     let _ = repository.backend().tidy();
     monitor.event(Event::Phase("looking at sessions"));
@@ -269,7 +277,7 @@ fn condemn(
     if packs.is_empty() {
         return Ok(());
     }
-    let list = put_list(session, packs)?;
+    let list = put_list(session, Condemnation::of(packs))?;
     sweep_ready(session, &[list], options, monitor, report)
 }
 
@@ -337,14 +345,36 @@ fn dry_run(
     Ok(report)
 }
 
+/// What a list is to say.
+#[derive(Debug, Default)]
+pub(crate) struct Condemnation {
+    /// The packs.
+    pub packs: Vec<PackId>,
+    /// Chunks that snapshots need and no pack gives back; only repair knows of such.
+    pub lost: Vec<ChunkId>,
+    /// Lists that do not open any more, and none of whose packs is missing in `packs`.
+    pub covers: Vec<Uuid>,
+}
+
+impl Condemnation {
+    fn of(packs: Vec<PackId>) -> Condemnation {
+        Condemnation {
+            packs,
+            ..Condemnation::default()
+        }
+    }
+}
+
 /// Collector steps 3 and 4: the list, acknowledged, then the open writer sessions.
-fn put_list(session: &Session<'_>, packs: Vec<PackId>) -> Result<Uuid, AccessError> {
+pub(crate) fn put_list(session: &Session<'_>, what: Condemnation) -> Result<Uuid, AccessError> {
     let repository = session.repository();
     let list = GcList {
         name: fresh_uuid(),
-        packs,
+        packs: what.packs,
         session: session.name(),
         made: repository.environment().clock.now(),
+        lost: what.lost,
+        covers: what.covers,
     };
     let key = uuid_key(Area::Gc, list.name);
     match repository.put_object(&key, Kind::List, &list.encode())? {
@@ -355,35 +385,37 @@ fn put_list(session: &Session<'_>, packs: Vec<PackId>) -> Result<Uuid, AccessErr
     Ok(list.name)
 }
 
-/// The sessions that a list's sweep waits for, as the first who listed them wrote them down.
+/// The sessions that a list's sweep waits for, as the first who listed them wrote them down. What
+/// does not open is put again: the writers that are open now are all of those that have not
+/// settled since, and more.
 fn open_list(repository: &Repository, list: Uuid) -> Result<OpenList, AccessError> {
     let key = named_key(Area::Gc, format_args!("{list}.open"));
-    if let Some(fields) = repository.get_object(&key, Kind::List)? {
-        return decode_open(&key, list, &fields);
+    match read_open(repository, &key, list) {
+        Ok(Some(open)) => return Ok(open),
+        Ok(None) => {}
+        Err(e) if e.is_damage() => repository.backend().delete(&key)?,
+        Err(e) => return Err(e),
     }
     let open = OpenList {
         name: list,
         sessions: fence::open_writers(repository)?,
     };
     repository.put_object(&key, Kind::List, &open.encode())?;
-    match repository.get_object(&key, Kind::List)? {
-        Some(fields) => decode_open(&key, list, &fields),
-        // The list was retired by another collector since.
-        None => Ok(OpenList {
-            name: list,
-            sessions: Vec::new(),
-        }),
-    }
+    // Gone again: the list was retired since, or another found the damaged one too.
+    Ok(read_open(repository, &key, list)?.unwrap_or(open))
 }
 
-fn decode_open(
-    key: &crate::backend::Key,
+fn read_open(
+    repository: &Repository,
+    key: &Key,
     list: Uuid,
-    fields: &[u8],
-) -> Result<OpenList, AccessError> {
-    let open = OpenList::decode(fields).map_err(|e| AccessError::damaged(key, e))?;
+) -> Result<Option<OpenList>, AccessError> {
+    let Some(fields) = repository.get_object(key, Kind::List)? else {
+        return Ok(None);
+    };
+    let open = OpenList::decode(&fields).map_err(|e| AccessError::damaged(key, e))?;
     if open.name == list {
-        Ok(open)
+        Ok(Some(open))
     } else {
         Err(AccessError::damaged(key, "it bears another name"))
     }
@@ -422,10 +454,13 @@ fn sweep_ready(
     report.bytes_freed += swept.bytes;
     report.bytes_copied += swept.copied;
     report.manifests_removed += swept.manifests;
+    report.chunks_lost = report.chunks_lost.max(swept.lost);
+    report.packs_held += swept.held.len() as u64;
+    report.bytes_held += swept.held.values().sum::<u64>();
     Ok(())
 }
 
-/// What condemned packs still stand, and for whom they wait.
+/// What condemned packs still stand, those that are held apart, and for whom they wait.
 fn count_waiting(
     repository: &Repository,
     own: Uuid,
@@ -440,7 +475,8 @@ fn count_waiting(
         .iter()
         .flat_map(|l| &l.packs)
         .filter_map(|p| packs.get(p))
-        .sum();
+        .sum::<u64>()
+        .saturating_sub(report.bytes_held);
     report.waiting_for = fence::still_open(repository, own)?;
     Ok(())
 }

@@ -3,6 +3,8 @@
 //! The reference set of a snapshot never changes, so it is kept by this machine, and is valid as
 //! long as the index's numbers are.
 
+use std::collections::{BTreeSet, HashSet};
+
 use crate::error::AccessError;
 use crate::format::objects::Manifest;
 use crate::id::{ChunkId, Uuid};
@@ -77,6 +79,9 @@ pub(super) struct Reach {
     pub chunks: Bits,
     /// Chunks that it does not, with the first snapshot that needs each; at most [`MAX_MISSING`].
     pub missing: Vec<(World, ChunkId, Uuid)>,
+    /// Chunks that cannot be had and are known to be lost. Nothing is known of what stands below
+    /// the pages among them.
+    pub lost: Vec<(World, ChunkId)>,
     /// Generation of the index that the numbers belong to.
     pub generation: u64,
 }
@@ -87,7 +92,8 @@ const MAX_SET: usize = 1 << 29;
 
 impl Reach {
     /// Adds up the reference sets of snapshots, computing those that are not kept, and those of
-    /// snapshots that do not open, of which only kept ones help.
+    /// snapshots that do not open, of which only kept ones help. `known` names chunks whose loss
+    /// is no news.
     ///
     /// `None` when the local cache was replaced meanwhile and numbers have lost their meaning.
     ///
@@ -96,8 +102,8 @@ impl Reach {
     pub fn of(
         repository: &Repository,
         reader: &Reader<'_>,
-        snapshots: &[Manifest],
-        unreadable: &[(Uuid, String)],
+        snapshots: &SnapshotList,
+        known: &HashSet<ChunkId>,
     ) -> Result<Option<Reach>, super::GcError> {
         let generation = repository
             .index()
@@ -106,24 +112,25 @@ impl Reach {
             generation,
             ..Reach::default()
         };
-        for (name, why) in unreadable {
+        for (name, why) in &snapshots.unreadable {
             let kept = load(repository, *name, generation);
             let kept =
                 kept.ok_or_else(|| super::GcError::UnreadableSnapshot(*name, why.clone()))?;
             reach.chunks.join(&kept);
         }
-        for manifest in snapshots {
-            let (own, missing) = match kept_or_walked(repository, reader, manifest, generation) {
+        for manifest in &snapshots.committed {
+            let walked = kept_or_walked(repository, reader, manifest, (generation, known));
+            let walked = match walked {
                 Ok(walked) => walked,
                 // Forgotten since it was listed, and collected by another: it needs nothing.
                 Err(e) if e.is_damage() && !is_committed(repository, manifest.name)? => continue,
                 Err(e) => return Err(e.into()),
             };
-            reach.chunks.join(&own);
+            reach.chunks.join(&walked.own);
+            reach.lost.extend(walked.lost);
             let room = MAX_MISSING - reach.missing.len().min(MAX_MISSING);
-            let named = missing
-                .into_iter()
-                .map(|(world, id)| (world, id, manifest.name));
+            let named = walked.missing.into_iter();
+            let named = named.map(|(world, id)| (world, id, manifest.name));
             reach.missing.extend(named.take(room));
         }
         Ok(Some(reach))
@@ -148,7 +155,13 @@ fn is_committed(repository: &Repository, name: Uuid) -> Result<bool, AccessError
     Ok(list.committed.iter().any(|m| m.name == name))
 }
 
-type Walked = (Bits, Vec<(World, ChunkId)>);
+/// What one snapshot refers to.
+#[derive(Default)]
+struct Walked {
+    own: Bits,
+    missing: Vec<(World, ChunkId)>,
+    lost: BTreeSet<(World, ChunkId)>,
+}
 
 /// What one snapshot refers to, as far as the index knows it. `generation` is that of the index.
 ///
@@ -160,32 +173,36 @@ pub(crate) fn refers_to(
     manifest: &Manifest,
     generation: u64,
 ) -> Result<Bits, AccessError> {
-    Ok(kept_or_walked(repository, reader, manifest, generation)?.0)
+    let none = HashSet::new();
+    Ok(kept_or_walked(repository, reader, manifest, (generation, &none))?.own)
 }
 
 fn kept_or_walked(
     repository: &Repository,
     reader: &Reader<'_>,
     manifest: &Manifest,
-    generation: u64,
+    (generation, known): (u64, &HashSet<ChunkId>),
 ) -> Result<Walked, AccessError> {
-    if let Some(kept) = load(repository, manifest.name, generation) {
-        return Ok((kept, Vec::new()));
+    if let Some(own) = load(repository, manifest.name, generation) {
+        return Ok(Walked {
+            own,
+            ..Walked::default()
+        });
     }
-    let (own, missing) = walk(repository, reader, manifest)?;
-    if missing.is_empty() {
-        store(repository, manifest.name, generation, &own);
+    let walked = walk(repository, reader, manifest, known)?;
+    if walked.missing.is_empty() && walked.lost.is_empty() {
+        store(repository, manifest.name, generation, &walked.own);
     }
-    Ok((own, missing))
+    Ok(walked)
 }
 
 fn walk(
     repository: &Repository,
     reader: &Reader<'_>,
     manifest: &Manifest,
+    known: &HashSet<ChunkId>,
 ) -> Result<Walked, AccessError> {
-    let mut own = Bits::default();
-    let mut missing = Vec::new();
+    let mut walked = Walked::default();
     let tree = Tree::new(reader, manifest.root);
     let index = repository.index();
     tree.for_each_reference(&mut |world, id| {
@@ -197,18 +214,44 @@ fn walk(
                 index.find(&repository.segments(), id)?
             }
         };
+        let is_known = known.contains(id);
         match found {
-            Some(found) => Ok(own.insert(found.number)),
-            None => {
-                if missing.len() < MAX_MISSING {
-                    missing.push((world, *id));
+            Some(found) => {
+                let new = walked.own.insert(found.number);
+                // Whether a chunk of content can be read is asked when it is not usable.
+                if new && is_known && world.is_pages() && !is_readable(reader, world, id)? {
+                    walked.lost.insert((world, *id));
+                    return Ok(false);
                 }
-                // A page that is nowhere cannot be opened.
+                Ok(new)
+            }
+            // A page that is nowhere cannot be opened.
+            None if is_known => {
+                walked.lost.insert((world, *id));
+                Ok(false)
+            }
+            None => {
+                if walked.missing.len() < MAX_MISSING {
+                    walked.missing.push((world, *id));
+                }
                 Ok(false)
             }
         }
     })?;
-    Ok((own, missing))
+    Ok(walked)
+}
+
+/// Whether some pack gives a chunk back.
+pub(super) fn is_readable(
+    reader: &Reader<'_>,
+    world: World,
+    id: &ChunkId,
+) -> Result<bool, AccessError> {
+    match reader.chunk(world, id) {
+        Ok(_) => Ok(true),
+        Err(e) if e.is_damage() => Ok(false),
+        Err(e) => Err(e),
+    }
 }
 
 fn file(name: Uuid) -> String {

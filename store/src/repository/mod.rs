@@ -6,7 +6,8 @@
 mod open;
 mod slots;
 
-pub use open::{Credential, InitOptions, OpenError};
+pub use open::{Credential, InitOptions, OpenError, Unlocked};
+pub(crate) use open::{config_copy, decode_config, get, slot_copy};
 pub(crate) use slots::SlotState;
 pub use slots::{SlotError, SlotKind, SlotLabel, SlotView};
 
@@ -113,6 +114,15 @@ impl Repository {
         Ok(names)
     }
 
+    /// An object's stored bytes; `None` when it is not there.
+    pub(crate) fn get_stored(&self, key: &Key) -> Result<Option<Vec<u8>>, AccessError> {
+        match self.backend.get(key) {
+            Ok(stored) => Ok(Some(stored)),
+            Err(e) if e.is_absent() => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
     /// Seals and puts a small object.
     pub(crate) fn put_object(
         &self,
@@ -171,10 +181,8 @@ impl Repository {
 
     /// Gets and opens a small object; `None` when it does not exist.
     pub(crate) fn get_object(&self, key: &Key, kind: Kind) -> Result<Option<Vec<u8>>, AccessError> {
-        let stored = match self.backend.get(key) {
-            Ok(stored) => stored,
-            Err(e) if e.is_absent() => return Ok(None),
-            Err(e) => return Err(e.into()),
+        let Some(stored) = self.get_stored(key)? else {
+            return Ok(None);
         };
         let clear = header(kind);
         let body = stored

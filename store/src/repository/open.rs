@@ -129,7 +129,7 @@ impl Repository {
             put_new(&*backend, &named_key(Area::Keys, id), slot.encode())?;
             opened_by = Some(id);
         }
-        if backend.put(&Key::config(), &Sealed::from_stored(stored))? == Put::Exists {
+        if backend.put(&Key::config(), &Sealed::from_stored(stored.clone()))? == Put::Exists {
             // Another process was faster. What was made here opens nothing and has a name of its
             // own; leaving it behind would do no harm.
             if let Some(id) = opened_by {
@@ -139,9 +139,11 @@ impl Repository {
         }
         keys.keep_built_in();
         let repository = Repository::assemble(backend, keys, config, environment, opened_by)?;
-        // Both are made later where they are missing. A data key before `config` would stay, and
+        // All three are made later where they are missing. A data key before `config` would stay, and
         // look damaged, when another init made the repository in the end.
         let _ = repository.ensure_data_key();
+        let copy = Sealed::from_stored(stored);
+        let _ = repository.backend().put(&config_copy(), &copy);
         let _ = repository.backend().reserve(Reserve::Keep);
         Ok(repository)
     }
@@ -158,16 +160,7 @@ impl Repository {
         let Some(stored) = read_config(&*backend)? else {
             return Err(OpenError::NoRepository(backend.location()));
         };
-        let config = decode_config(&stored)?;
-        refuse_downgrade(&config, &environment)?;
-        let (root, opened_by) = open_root(&*backend, &config, credential)?;
-        if !Config::is_authentic(&stored, &crate::crypto::config_key(&root)) {
-            return Err(AccessError::damaged("config", "its MAC does not hold").into());
-        }
-        let keys = Keys::derive(config.encryption, &root, config.repository);
-        keys.keep_built_in();
-        learn_data_keys(&*backend, &keys)?;
-        Repository::assemble(backend, keys, config, environment, opened_by)
+        Unlocked::new(backend, &stored, credential)?.open(environment)
     }
 
     fn assemble(
@@ -233,6 +226,68 @@ impl Repository {
     }
 }
 
+/// A repository whose `config` was read and vouched for: the root secret is known.
+pub struct Unlocked {
+    backend: Arc<dyn Backend>,
+    config: Config,
+    keys: Keys,
+    opened_by: Option<SlotId>,
+}
+
+impl Unlocked {
+    /// Finds the root secret behind a stored `config`, wherever that was found.
+    pub(crate) fn new(
+        backend: Arc<dyn Backend>,
+        stored: &[u8],
+        credential: &Credential,
+    ) -> Result<Unlocked, OpenError> {
+        let config = decode_config(stored)?;
+        let (root, opened_by) = open_root(&*backend, &config, credential)?;
+        if !Config::is_authentic(stored, &crate::crypto::config_key(&root)) {
+            return Err(AccessError::damaged("config", "its MAC does not hold").into());
+        }
+        let keys = Keys::derive(config.encryption, &root, config.repository);
+        Ok(Unlocked {
+            backend,
+            config,
+            keys,
+            opened_by,
+        })
+    }
+
+    /// The repository's id, for the name of its local cache.
+    pub fn id(&self) -> RepositoryId {
+        self.config.repository
+    }
+
+    /// Opens it.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(self, environment: Environment) -> Result<Repository, OpenError> {
+        refuse_downgrade(&self.config, &environment)?;
+        self.keys.keep_built_in();
+        learn_data_keys(&*self.backend, &self.keys)?;
+        Repository::assemble(
+            self.backend,
+            self.keys,
+            self.config,
+            environment,
+            self.opened_by,
+        )
+    }
+}
+
+/// The name of the second copy of `config`.
+pub(crate) fn config_copy() -> Key {
+    named_key(Area::Keys, "config")
+}
+
+/// The name of a key slot's copy, which stands while repair replaces the slot.
+pub(crate) fn slot_copy(id: SlotId) -> Key {
+    named_key(Area::Keys, format_args!("{id}.copy"))
+}
+
 /// Where this machine notes that a repository is encrypted.
 const ENCRYPTED: &str = "encrypted";
 
@@ -262,15 +317,11 @@ fn put_new(backend: &dyn Backend, key: &Key, bytes: Vec<u8>) -> Result<(), OpenE
     }
 }
 
-fn read_config(backend: &dyn Backend) -> Result<Option<Vec<u8>>, OpenError> {
-    match backend.get(&Key::config()) {
-        Ok(stored) => Ok(Some(stored)),
-        Err(e) if e.is_absent() => Ok(None),
-        Err(e) => Err(e.into()),
-    }
+pub(crate) fn read_config(backend: &dyn Backend) -> Result<Option<Vec<u8>>, OpenError> {
+    get(backend, &Key::config())
 }
 
-fn decode_config(stored: &[u8]) -> Result<Config, OpenError> {
+pub(crate) fn decode_config(stored: &[u8]) -> Result<Config, OpenError> {
     Config::decode(stored).map_err(|e| match e {
         ConfigError::Version(major) => OpenError::Version(major),
         ConfigError::Malformed(bad) => AccessError::damaged("config", bad).into(),
@@ -315,11 +366,12 @@ fn open_root(
         return Ok((Zeroizing::new(public), None));
     }
     let (kek, kind) = kek_of(credential, &config.cost)?;
-    let key = named_key(Area::Keys, kek.slot(&config.cost.salt));
-    let stored = match backend.get(&key) {
-        Ok(stored) => stored,
-        Err(e) if e.is_absent() => return Err(OpenError::WrongKey),
-        Err(e) => return Err(e.into()),
+    let id = kek.slot(&config.cost.salt);
+    let key = named_key(Area::Keys, id);
+    let stored = match get(backend, &key)? {
+        Some(stored) => stored,
+        // A repair that was interrupted while it replaced the slot leaves its copy.
+        None => get(backend, &slot_copy(id))?.ok_or(OpenError::WrongKey)?,
     };
     let damaged = |why: &dyn std::fmt::Display| AccessError::damaged(&key, why);
     let slot = Slot::decode(&stored).map_err(|e| damaged(&e))?;
@@ -334,6 +386,15 @@ fn open_root(
         .try_into()
         .map_err(|_| damaged(&"a root secret of another length"))?;
     Ok((Zeroizing::new(root), Some(kek.slot(&config.cost.salt))))
+}
+
+/// An object's bytes; `None` when it is not there.
+pub(crate) fn get(backend: &dyn Backend, key: &Key) -> Result<Option<Vec<u8>>, OpenError> {
+    match backend.get(key) {
+        Ok(stored) => Ok(Some(stored)),
+        Err(e) if e.is_absent() => Ok(None),
+        Err(e) => Err(e.into()),
+    }
 }
 
 fn learn_data_keys(backend: &dyn Backend, keys: &Keys) -> Result<(), OpenError> {

@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::open::{Credential, kek_of, slot_context};
+use super::open::{Credential, kek_of, slot_context, slot_copy};
 use super::{OpenError, Repository, named_key};
 use crate::backend::{Area, Key, Put};
 use crate::crypto::{Encryption, KeyEncryptionKey, Keys, Kind, SealKey, config_key};
@@ -230,6 +230,12 @@ impl Repository {
         if !self.slots()?.iter().any(|s| s.id != id) {
             return Err(SlotError::Last);
         }
+        self.delete_slot(id)
+    }
+
+    /// A copy that an interrupted repair left goes first: it opens the repository, too.
+    fn delete_slot(&self, id: SlotId) -> Result<(), SlotError> {
+        self.backend().delete(&slot_copy(id))?;
         Ok(self.backend().delete(&named_key(Area::Keys, id))?)
     }
 
@@ -252,7 +258,7 @@ impl Repository {
             added => added?,
         };
         if let Some(old) = old {
-            self.backend().delete(&named_key(Area::Keys, old))?;
+            self.delete_slot(old)?;
         }
         Ok(new)
     }

@@ -14,7 +14,7 @@ use crate::tree::{ContentBuilder, PageStore, Totals, TreeBuilder};
 use crate::writer::{Lane, Writer};
 
 /// What an assembly gives: root, totals, and later names of files that could not be read.
-pub(super) type Assembled = (Option<TreeRoot>, Totals, Problems);
+pub(crate) type Assembled = (Option<TreeRoot>, Totals, Problems);
 
 /// The tree of what came so far.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ pub(super) struct SoFar {
 }
 
 /// Builds the tree of one snapshot.
-pub(super) struct Assembler<'w, 'r> {
+pub(crate) struct Assembler<'w, 'r> {
     pages: Pages<'w, 'r>,
     keys: &'w crate::crypto::Keys,
     tree: TreeBuilder,
@@ -139,6 +139,14 @@ impl<'w, 'r> Assembler<'w, 'r> {
             .try_for_each(|e| content.push(&mut self.pages, e))
     }
 
+    /// The file that was begun last is not what it was: a snapshot that takes this one as its parent
+    /// is to read it again, whatever its times say.
+    pub fn distrust(&mut self) {
+        if let Some((entry, _)) = &mut self.open {
+            entry.meta.inode = 0;
+        }
+    }
+
     fn remember(&mut self, entry: &Entry) {
         if entry.group.as_ref() == Some(&entry.path) {
             let content = (entry.content.clone(), entry.meta.size);
@@ -155,7 +163,7 @@ impl<'w, 'r> Assembler<'w, 'r> {
 
     /// The tree as if nothing more came, all of its pages sealed. Goes on as if it had not been
     /// asked.
-    pub fn so_far(&mut self) -> Result<SoFar, AccessError> {
+    pub(super) fn so_far(&mut self) -> Result<SoFar, AccessError> {
         let mut tree = self.tree.clone();
         let mut unfinished = None;
         if let Some((entry, content)) = &self.open

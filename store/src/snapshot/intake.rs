@@ -55,7 +55,7 @@ pub(super) trait Flow {
 
 /// A step of the assembly.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// An entry whose content is known. The page is where the parent has its like.
     Whole(Entry, Option<ChunkId>),
     /// Another name of a file that came before.
@@ -86,7 +86,7 @@ pub(super) type ParentTree<'a, 'r> = (&'a Manifest, Tree<'a, 'r>);
 
 /// What could not be read: the first ones, and how many there are.
 #[derive(Debug, Default)]
-pub(super) struct Problems {
+pub(crate) struct Problems {
     pub first: Vec<Problem>,
     pub count: u64,
 }

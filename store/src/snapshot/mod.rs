@@ -17,6 +17,9 @@ pub mod rewrite;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use assemble::Assembler;
+pub(crate) use intake::Step;
+
 use hucha_chunker::{Cutter, GearTable};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
