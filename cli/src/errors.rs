@@ -295,7 +295,8 @@ impl From<GcError> for Failure {
             ))
             .hint("if that is right (many snapshots were forgotten), use --force"),
             GcError::Damaged { .. } | GcError::UnreadableSnapshot(..) => {
-                Failure::of(Code::Damaged, &error).hint("`hucha check` tells what is affected")
+                Failure::of(Code::Damaged, &error)
+                    .hint("`hucha check` tells what is affected, `hucha repair` repairs it")
             }
             error => Failure::of(Code::Failed, &error),
         }

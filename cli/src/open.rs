@@ -1,10 +1,12 @@
 //! From settings to an open repository.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hucha_store::backend::{Backend, BackendError, Limits, Local, Throttled};
 use hucha_store::crypto::Encryption;
+use hucha_store::id::RepositoryId;
+use hucha_store::repair::{ConfigState, config};
 use hucha_store::repository::{Credential, InitOptions, OpenError, Repository};
 
 use crate::errors::{Code, Failure};
@@ -27,17 +29,43 @@ pub fn open(settings: &Settings) -> Result<Repository, Failure> {
     let found = Repository::encryption_of(&*backend)?;
     match found.ok_or_else(|| without_config(&path))? {
         Encryption::None => open_with(settings, &backend, &Credential::None),
-        Encryption::XChaCha20Poly1305 => open_encrypted(settings, &backend),
+        Encryption::XChaCha20Poly1305 => ask(settings, &*backend, &|given| {
+            open_with(settings, &backend, given)
+        }),
     }
 }
 
-fn open_encrypted(settings: &Settings, backend: &Arc<dyn Backend>) -> Result<Repository, Failure> {
+/// Opens the repository for repair: also without its `config`, as long as a copy of it is left.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_for_repair(settings: &Settings) -> Result<(Repository, ConfigState), Failure> {
+    let path = settings.repository()?;
+    let backend = backend(settings, &path)?;
+    let open = |given: &Credential| {
+        let found = config::find(&backend, given)?;
+        let cache = cache_of(settings, &*backend, found.unlocked.id());
+        Ok(ConfigState::open(found, environment(cache))?)
+    };
+    let found = config::encryption_of(&*backend)?;
+    match found.ok_or_else(|| OpenError::NoRepository(backend.location()))? {
+        Encryption::None => open(&Credential::None),
+        Encryption::XChaCha20Poly1305 => ask(settings, &*backend, &open),
+    }
+}
+
+/// Opens with a password that is asked for where needed, again when it is wrong.
+fn ask<T>(
+    settings: &Settings,
+    backend: &dyn Backend,
+    open: &dyn Fn(&Credential) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let prompt = format!("Password of {}", backend.location());
     let mut left = TRIES;
     loop {
         let given = credential(settings.secret.as_ref(), Asked::Once, &prompt)?;
         left -= 1;
-        match open_with(settings, backend, &given) {
+        match open(&given) {
             Err(failure) if settings.secret.is_none() && left > 0 && is_wrong_key(&failure) => {
                 notice("wrong password, try again");
             }
@@ -95,19 +123,19 @@ pub fn open_with(
     )?)
 }
 
+fn cache(settings: &Settings, backend: &dyn Backend) -> Result<Option<PathBuf>, Failure> {
+    let id = Repository::id_of(backend)?;
+    Ok(id.and_then(|id| cache_of(settings, backend, id)))
+}
+
 /// A folder that cannot be used costs time, nothing else.
-fn cache(
-    settings: &Settings,
-    backend: &dyn Backend,
-) -> Result<Option<std::path::PathBuf>, Failure> {
-    let (Some(caches), Some(id)) = (&settings.cache, Repository::id_of(backend)?) else {
-        return Ok(None);
-    };
+fn cache_of(settings: &Settings, backend: &dyn Backend, id: RepositoryId) -> Option<PathBuf> {
+    let caches = settings.cache.as_ref()?;
     match cache_folder(caches, &id.to_string(), &backend.location()) {
         Ok(folder) => {
             // Without its mark a cache can be used as well: it could only be cleared meanwhile.
             let _ = crate::caches::hold(&folder, &backend.location());
-            Ok(Some(folder))
+            Some(folder)
         }
         Err(error) => {
             if settings.level >= Level::Verbose && !settings.json {
@@ -116,7 +144,7 @@ fn cache(
                     "no cache: {shown} cannot be used: {error}"
                 )));
             }
-            Ok(None)
+            None
         }
     }
 }
@@ -255,7 +283,7 @@ fn never_used(path: &Path) -> Result<(), Failure> {
         path.display()
     );
     Err(Failure::new(Code::Damaged, message)
-        .hint("put `config` back from a copy; nothing was changed"))
+        .hint("`hucha repair config` makes it anew; nothing was changed"))
 }
 
 /// Who made the repository that is there now.

@@ -200,6 +200,9 @@ fn on_a_damaged_repository(judge: &mut Judge, world: &World) {
     judge.run(world, 12, &["check", "--budget", "1h"]);
     flip(&largest("snapshots"));
     judge.run(world, 12, &["snapshots"]);
+    judge.run(world, 12, &["repair", "-n"]);
+    judge.run(world, 12, &["repair"]);
+    judge.run(world, 0, &["repair", "--give-up-lost"]);
 }
 
 /// The commands that `hucha --help` lists.

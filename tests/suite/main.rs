@@ -20,6 +20,7 @@
 //! | [`cache`] | whatever happens to the local cache, commands succeed and say nothing wrong |
 //! | [`full_disk`] | on a full disk `snapshot` fails in one sentence; `forget`, `gc` make room |
 //! | [`json`] | what every command prints with `--json` follows docs/json.md |
+//! | [`repair`] | what comes back, what is healed or given up, and what kills of repair leave |
 //! | [`damage`] | damaged objects are named, the rest is restored; the table of docs/damage.md |
 //!
 //! CI runs small sizes; `HUCHA_TESTS=full` runs those of the issue on the release binary.
@@ -44,6 +45,7 @@ mod kills;
 mod paths;
 mod processes;
 mod real_tree;
+mod repair;
 mod restore;
 mod retention;
 mod scale;

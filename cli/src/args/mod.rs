@@ -10,6 +10,7 @@ mod gc;
 mod help;
 mod init;
 mod key;
+mod repair;
 mod restore;
 mod rewrite;
 mod show;
@@ -27,6 +28,7 @@ pub use gc::GcArgs;
 pub use help::{CompletionsArgs, ManArgs};
 pub use init::InitArgs;
 pub use key::{ExportArgs, KeyArgs, KeyCommand, NewKeyArgs};
+pub use repair::{PartArg, RepairArgs};
 pub use restore::{ChoiceArgs, OverwriteArg, RestoreArgs};
 pub use rewrite::RewriteArgs;
 pub use show::{CatArgs, FilterArgs, LsArgs, SnapshotsArgs, StatsArgs};
@@ -178,6 +180,8 @@ pub enum Command {
     Gc(GcArgs),
     /// Check that the repository is whole
     Check(CheckArgs),
+    /// Make whole what is damaged, as far as anything is left of it
+    Repair(RepairArgs),
     /// List, add, remove, change and export passwords and key files
     Key(KeyArgs),
     /// List and remove the caches of repositories on this machine

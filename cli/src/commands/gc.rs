@@ -47,6 +47,7 @@ pub fn collect(run: &mut Run, repository: &Repository, options: &GcOptions) -> O
     if report.bytes_waiting > 0 {
         waiting(run, &report);
     }
+    held(run, &report);
     if report.out_of_room {
         run.out.remark(
             "no room to rewrite packs that are mostly unused: they stay. Forget more snapshots or \
@@ -145,6 +146,20 @@ fn waiting(run: &mut Run, report: &GcReport) {
     }
 }
 
+/// Damage that repair has found does not stop gc; it is told each time.
+fn held(run: &mut Run, report: &GcReport) {
+    if report.packs_held > 0 {
+        let packs = text::counted(report.packs_held, "pack stays", "packs stay");
+        let bytes = text::size(report.bytes_held);
+        run.out.remark(&format!(
+            "{packs} ({bytes}) that held damaged data which snapshots need: see `hucha repair`"
+        ));
+    } else if report.chunks_lost > 0 {
+        run.out
+            .remark("snapshots need data that is lost: see `hucha repair`");
+    }
+}
+
 fn collected(report: &GcReport, run: &Run) -> serde_json::Value {
     let waiting = report.waiting_for.iter().map(|session| {
         serde_json::json!({
@@ -167,6 +182,9 @@ fn collected(report: &GcReport, run: &Run) -> serde_json::Value {
         "planned_packs": report.planned_packs,
         "planned_bytes": report.planned_bytes,
         "segments_merged": report.segments_merged,
+        "chunks_lost": report.chunks_lost,
+        "packs_held": report.packs_held,
+        "bytes_held": report.bytes_held,
         "out_of_room": report.out_of_room,
     })
 }

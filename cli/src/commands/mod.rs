@@ -13,6 +13,7 @@ mod help;
 mod init;
 mod key;
 mod protect;
+mod repair;
 mod restore;
 mod rewrite;
 mod snapshot;
@@ -81,6 +82,7 @@ fn dispatch(run: &mut Run, command: Command) -> Outcome {
         Command::Unprotect(args) => protect::unprotect(run, &args),
         Command::Gc(args) => gc::gc(run, &args),
         Command::Check(args) => check::check(run, &args),
+        Command::Repair(args) => repair::repair(run, &args),
         Command::Key(args) => key::key(run, &args.command),
         Command::Cache(args) => cache::cache(run, &args.command),
         Command::Completions(args) => help::completions(run, &args),

@@ -207,15 +207,21 @@ pub struct Trouble {
     message: String,
 }
 
-impl From<&Problem> for Trouble {
-    fn from(problem: &Problem) -> Trouble {
-        let (path, path_bytes) = text_and_hex(&problem.path);
-        let message = problem.message.clone();
+impl Trouble {
+    /// Of a path.
+    pub fn new(path: &[u8], message: String) -> Trouble {
+        let (path, path_bytes) = text_and_hex(path);
         Trouble {
             path,
             path_bytes,
             message,
         }
+    }
+}
+
+impl From<&Problem> for Trouble {
+    fn from(problem: &Problem) -> Trouble {
+        Trouble::new(&problem.path, problem.message.clone())
     }
 }
 

@@ -53,13 +53,12 @@ impl Objects<'_> {
             self.damage(DamageKind::Config, &Key::config(), what);
             return Ok(());
         };
-        let copy = repository.get_stored(&config_copy())?;
-        if copy.as_ref() != Some(&config) {
-            let what = match copy {
-                None => "the copy of config is missing",
-                Some(_) => "it differs from config",
-            };
-            self.damage(DamageKind::Config, &config_copy(), what);
+        match repository.get_stored(&config_copy())? {
+            None => self
+                .ledger
+                .note("config has no copy: `hucha repair` makes one".into()),
+            Some(copy) if copy == config => {}
+            Some(_) => self.damage(DamageKind::Config, &config_copy(), "it differs from config"),
         }
         if repository.keys().encryption() == Encryption::None {
             return Ok(());

@@ -2,7 +2,8 @@
 //! it, and on demand commits the rest as a new snapshot (gc-protocol.md, "Repair").
 //!
 //! A file keeps its name, its length and every byte that is left at its place; what is lost becomes
-//! holes, and the next snapshot reads it again. Entries whose page is lost are gone; nobody knows their names.
+//! holes, and the next snapshot reads it again. Entries whose page is lost are gone; nobody knows
+//! their names.
 
 use std::collections::{HashMap, HashSet};
 

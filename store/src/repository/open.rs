@@ -139,8 +139,8 @@ impl Repository {
         }
         keys.keep_built_in();
         let repository = Repository::assemble(backend, keys, config, environment, opened_by)?;
-        // All three are made later where they are missing. A data key before `config` would stay, and
-        // look damaged, when another init made the repository in the end.
+        // All three are made later where they are missing. A data key before `config` would stay,
+        // and look damaged, when another init made the repository in the end.
         let _ = repository.ensure_data_key();
         let copy = Sealed::from_stored(stored);
         let _ = repository.backend().put(&config_copy(), &copy);

@@ -139,8 +139,8 @@ impl<'w, 'r> Assembler<'w, 'r> {
             .try_for_each(|e| content.push(&mut self.pages, e))
     }
 
-    /// The file that was begun last is not what it was: a snapshot that takes this one as its parent
-    /// is to read it again, whatever its times say.
+    /// The file that was begun last is not what it was: a snapshot that takes this one as its
+    /// parent is to read it again, whatever its times say.
     pub fn distrust(&mut self) {
         if let Some((entry, _)) = &mut self.open {
             entry.meta.inode = 0;

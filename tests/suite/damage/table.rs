@@ -145,7 +145,8 @@ impl Scene {
         let world = World::new();
         let mut objects = Objects::new();
         objects.insert(CONFIG, world.repository().join("config"));
-        let keys = world.objects("keys");
+        let mut keys = world.objects("keys");
+        keys.retain(|key| super::name_of(key) != "config");
         let is_data = |key: &PathBuf| super::name_of(key).starts_with("data-");
         let (data_keys, slots): (Vec<_>, Vec<_>) = keys.into_iter().partition(is_data);
         objects.insert("key slot that opens it", only(slots));
