@@ -201,10 +201,8 @@ fn a_manifest_that_does_not_open_is_told_and_given_up_only_when_asked_to() {
 fn another_slot_opens_when_one_is_damaged() {
     let patient = Patient::new();
     let world = &patient.world;
-    let slot = patient.objects("keys").into_iter();
-    let slot = slot
-        .filter(|p| p.file_name().unwrap().len() == 32)
-        .next_back();
+    let mut slot = patient.objects("keys").into_iter();
+    let slot = slot.rfind(|p| p.file_name().unwrap().len() == 32);
     let slot = world.repository().join(slot.unwrap());
     world.ok(["key", "add", "--new-key-file", "second"]);
     for how in HARMS {
