@@ -21,6 +21,7 @@
 //! | [`full_disk`] | on a full disk `snapshot` fails in one sentence; `forget`, `gc` make room |
 //! | [`json`] | what every command prints with `--json` follows docs/json.md |
 //! | [`repair`] | what comes back, what is healed or given up, and what kills of repair leave |
+//! | [`guide`] | every command of the user guide, page by page |
 //! | [`damage`] | damaged objects are named, the rest is restored; the table of docs/damage.md |
 //!
 //! CI runs small sizes; `HUCHA_TESTS=full` runs those of the issue on the release binary.
@@ -40,6 +41,7 @@ mod excludes;
 mod exit_codes;
 mod first_steps;
 mod full_disk;
+mod guide;
 mod json;
 mod kills;
 mod paths;
