@@ -194,9 +194,7 @@ impl Bench {
 
     fn restore(&self, tool: &Tool, night: &str, held: &Digests) -> Result<Taken, Box<dyn Error>> {
         let target = self.scratch.join("target");
-        if tool.kind != tools::Kind::Bupstash {
-            fs::create_dir(&target)?;
-        }
+        fs::create_dir(&target)?;
         let calls = tool.restore(night, &self.source, &target);
         let taken = run(&calls, &tool.variables(), &self.log(tool))?;
         if digests(&tool.restored(&self.source, &target))? != *held {
