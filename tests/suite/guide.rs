@@ -3,8 +3,8 @@
 
 use std::fs;
 
-use crate::support::{World, is_root};
 use crate::support::data::Random;
+use crate::support::{World, is_root};
 
 /// All commands of a page, in order.
 fn script(page: &str) -> String {
