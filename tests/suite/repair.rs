@@ -223,6 +223,38 @@ fn another_slot_opens_when_one_is_damaged() {
     assert!(ran.contains("nothing to repair"), "{ran}");
 }
 
+#[test]
+fn a_damaged_slot_is_listed_and_removed_but_never_the_last_that_opens() {
+    let world = World::new();
+    let added = world.object(["key", "add", "--new-key-file", "second"]);
+    let id = added["id"].as_str().unwrap();
+    let slot = data::files(&world.repository().join("keys")).into_iter();
+    let slot = slot.filter(|p| p.ends_with(id)).next_back().unwrap();
+    let keys = || world.ok(["key", "list", "--json"]).json();
+    assert!(keys().iter().all(|key| key["damaged"] == false));
+    harm(&slot, Harm::Cut);
+    let told = world.run(["repair", "--json"]).expect(12).object();
+    let hint = told["losses"][0]["hint"].as_str().unwrap();
+    assert!(
+        hint.contains(&format!("hucha key remove {}", &id[..8])),
+        "{hint}"
+    );
+    let (damaged, whole): (Vec<_>, Vec<_>) = keys().into_iter().partition(|k| k["damaged"] == true);
+    assert_eq!((damaged.len(), whole.len()), (1, 1));
+    assert_eq!(damaged[0]["id"], id);
+    assert!(damaged[0]["kind"].is_null() && damaged[0]["label"].is_null());
+    assert!(world.ok(["key", "list"]).text().contains("damaged"));
+    // The one that is damaged opens nothing: it is not what is left.
+    let last = whole[0]["id"].as_str().unwrap();
+    assert_ne!(world.run(["key", "remove", last]).code(), 0);
+    world.ok(["key", "remove", &id[..8]]);
+    assert!(!slot.exists());
+    assert_eq!(keys().len(), 1);
+    assert!(world.ok(["repair"]).text().contains("nothing to repair"));
+    world.ok(["key", "add", "--new-key-file", "third"]);
+    world.ok(["key", "remove", last]);
+}
+
 /// Damages several things at once, then kills repair at random moments until one is through.
 #[test]
 fn repair_goes_on_after_kills() {

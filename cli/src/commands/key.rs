@@ -5,7 +5,7 @@ use std::path::Path;
 
 use hucha_store::crypto::KeyFile;
 use hucha_store::id::SlotId;
-use hucha_store::repository::{Credential, Repository, SlotError, SlotKind, SlotView};
+use hucha_store::repository::{Credential, Repository, SlotDetails, SlotError, SlotKind, SlotView};
 use zeroize::Zeroizing;
 
 use super::Run;
@@ -30,8 +30,8 @@ pub fn key(run: &mut Run, command: &KeyCommand) -> Outcome {
     }
 }
 
-fn kind(slot: &SlotView) -> &'static str {
-    match slot.kind {
+fn kind(details: &SlotDetails) -> &'static str {
+    match details.kind {
         SlotKind::Password => "password",
         SlotKind::KeyFile => "key file",
     }
@@ -47,28 +47,10 @@ fn show(run: &mut Run, repository: &Repository) -> Outcome {
         Heading::Left(""),
     ]);
     for slot in repository.slots()? {
-        if run.out.json {
-            run.out.object(
-                "key",
-                &serde_json::json!({
-                    "id": slot.id.to_string(),
-                    "kind": kind(&slot),
-                    "label": slot.label.label,
-                    "created": times::rfc3339(slot.label.created, 0),
-                    "host": slot.label.host,
-                    "in_use": slot.in_use,
-                }),
-            )?;
-            continue;
+        match run.out.json {
+            true => run.out.object("key", &json(&slot))?,
+            false => table.row(row(run, &slot)),
         }
-        table.row(vec![
-            format!("{:.8}", slot.id),
-            kind(&slot).to_owned(),
-            text::name(slot.label.label.as_bytes()),
-            times::local(slot.label.created, &run.zone),
-            text::name(slot.label.host.as_bytes()),
-            (if slot.in_use { "in use" } else { "" }).to_owned(),
-        ]);
     }
     if !run.out.json {
         table
@@ -77,6 +59,37 @@ fn show(run: &mut Run, repository: &Repository) -> Outcome {
             .try_for_each(|line| run.out.line(line))?;
     }
     Ok(Code::Done)
+}
+
+fn json(slot: &SlotView) -> serde_json::Value {
+    let details = slot.details.as_ref();
+    serde_json::json!({
+        "id": slot.id.to_string(),
+        "kind": details.map(kind),
+        "label": details.map(|d| &d.label.label),
+        "created": details.map(|d| times::rfc3339(d.label.created, 0)),
+        "host": details.map(|d| &d.label.host),
+        "in_use": slot.in_use,
+        "damaged": details.is_none(),
+    })
+}
+
+fn row(run: &Run, slot: &SlotView) -> Vec<String> {
+    let id = format!("{:.8}", slot.id);
+    let in_use = if slot.in_use { "in use" } else { "" };
+    let Some(details) = &slot.details else {
+        let blank = String::new;
+        let word = "damaged".to_owned();
+        return vec![id, word, blank(), blank(), blank(), in_use.to_owned()];
+    };
+    vec![
+        id,
+        kind(details).to_owned(),
+        text::name(details.label.label.as_bytes()),
+        times::local(details.label.created, &run.zone),
+        text::name(details.label.host.as_bytes()),
+        in_use.to_owned(),
+    ]
 }
 
 /// Makes a key and prints it: the only secret that is ever printed, because it was asked for.

@@ -9,7 +9,7 @@ mod slots;
 pub use open::{Credential, InitOptions, OpenError, Unlocked};
 pub(crate) use open::{config_copy, decode_config, get, slot_copy};
 pub(crate) use slots::SlotState;
-pub use slots::{SlotError, SlotKind, SlotLabel, SlotView};
+pub use slots::{SlotDetails, SlotError, SlotKind, SlotLabel, SlotView};
 
 use std::sync::Arc;
 

@@ -18,12 +18,19 @@ use crate::sealed::Sealed;
 pub struct SlotView {
     /// Its name.
     pub id: SlotId,
+    /// What it says of itself; `None`: it is damaged, and may open nothing any more.
+    pub details: Option<SlotDetails>,
+    /// Whether it opened this repository now.
+    pub in_use: bool,
+}
+
+/// What a slot that is whole says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotDetails {
     /// How it is opened.
     pub kind: SlotKind,
     /// Label, time and host.
     pub label: SlotLabel,
-    /// Whether it opened this repository now.
-    pub in_use: bool,
 }
 
 /// Why slots stay as they are.
@@ -115,8 +122,8 @@ fn label_key(keys: &Keys) -> SealKey {
 }
 
 impl Repository {
-    /// All slots of this repository, in the order of their names. Slots that belong to no
-    /// repository (a lost race of two `init`) are left out.
+    /// All slots of this repository, damaged ones among them, in the order of their names. Slots
+    /// that belong to no repository (a lost race of two `init`) are left out.
     ///
     /// # Errors
     /// When they cannot be read.
@@ -124,6 +131,10 @@ impl Repository {
         if self.keys().encryption() == Encryption::None {
             return Err(SlotError::NotEncrypted);
         }
+        let config = match self.backend().get(&Key::config()) {
+            Err(e) if e.is_absent() => Vec::new(),
+            other => other?,
+        };
         let mut slots = Vec::new();
         for name in self.list_names(Area::Keys)? {
             let Ok(id) = name.parse::<SlotId>() else {
@@ -133,23 +144,30 @@ impl Repository {
                 Err(e) if e.is_absent() => continue,
                 other => other?,
             };
-            let Ok(slot) = Slot::decode(&stored) else {
-                continue;
+            let details = match self.judge_slot(&stored, &config) {
+                SlotState::Foreign => continue,
+                SlotState::Damaged(_) => None,
+                SlotState::Whole | SlotState::OtherConfig => self.details(&stored),
             };
-            let header = Slot::header(slot.kind, self.id());
-            let context = slot_context(self.config().domain, Kind::SlotLabel, &header);
-            let Ok(label) = label_key(self.keys()).open(&context, &slot.sealed_label) else {
-                continue;
-            };
-            let label = SlotLabel::decode(&label).map_err(AccessError::from)?;
             slots.push(SlotView {
                 id,
-                kind: slot.kind,
-                label,
+                details,
                 in_use: self.opened_by() == Some(id),
             });
         }
         Ok(slots)
+    }
+
+    /// What a stored slot says of itself, unless it is damaged.
+    fn details(&self, stored: &[u8]) -> Option<SlotDetails> {
+        let slot = Slot::decode(stored).ok()?;
+        let header = Slot::header(slot.kind, self.id());
+        let context = slot_context(self.config().domain, Kind::SlotLabel, &header);
+        let label = label_key(self.keys()).open(&context, &slot.sealed_label);
+        Some(SlotDetails {
+            kind: slot.kind,
+            label: SlotLabel::decode(&label.ok()?).ok()?,
+        })
     }
 
     /// Judges a stored slot beside the stored `config`.
@@ -163,10 +181,7 @@ impl Repository {
                 false => SlotState::Foreign,
             };
         }
-        let header = Slot::header(slot.kind, self.id());
-        let context = slot_context(self.config().domain, Kind::SlotLabel, &header);
-        let label = label_key(self.keys()).open(&context, &slot.sealed_label);
-        if !label.is_ok_and(|l| SlotLabel::decode(&l).is_ok()) {
+        if self.details(stored).is_none() {
             return SlotState::Damaged("its label does not open");
         }
         match slot.config == config {
@@ -202,13 +217,15 @@ impl Repository {
         }
     }
 
-    /// Finds one slot by its label or the start of its id.
+    /// Finds one slot by its label or the start of its id; a damaged one by its id only.
     ///
     /// # Errors
     /// When none or several match.
     pub fn find_slot(&self, typed: &str) -> Result<SlotView, SlotError> {
         let slots = self.slots()?;
-        let by_label = slots.iter().filter(|s| s.label.label == typed);
+        let is_labelled =
+            |s: &&SlotView| s.details.as_ref().is_some_and(|d| d.label.label == typed);
+        let by_label = slots.iter().filter(is_labelled);
         let by_id = slots
             .iter()
             .filter(|s| typed.len() >= 2 && s.id.to_string().starts_with(typed));
@@ -221,13 +238,14 @@ impl Repository {
         }
     }
 
-    /// Removes a slot, never the last one. Two processes that remove the last two at once are not
-    /// kept from it: storage offers no way to.
+    /// Removes a slot, damaged or not, never the last one that opens. Two processes that remove the
+    /// last two at once are not kept from it: storage offers no way to.
     ///
     /// # Errors
     /// [`SlotError::Last`] when no other would be left.
     pub fn remove_slot(&self, id: SlotId) -> Result<(), SlotError> {
-        if !self.slots()?.iter().any(|s| s.id != id) {
+        let opens = |s: &SlotView| s.details.is_some() || s.in_use;
+        if !self.slots()?.iter().any(|s| s.id != id && opens(s)) {
             return Err(SlotError::Last);
         }
         self.delete_slot(id)
@@ -251,7 +269,8 @@ impl Repository {
         // Whatever is wrong with its label, the old slot goes.
         let old = self.opened_by();
         let kept = self.slots()?.into_iter().find(|s| s.in_use);
-        let kept = kept.map(|s| s.label.label).unwrap_or_default();
+        let kept = kept.and_then(|s| s.details);
+        let kept = kept.map(|d| d.label.label).unwrap_or_default();
         let new = match self.add_slot(credential, label.unwrap_or(&kept)) {
             // An earlier change that ended before the old slot went.
             Err(SlotError::Exists(id)) if old.is_some_and(|old| old != id) => id,
