@@ -1,6 +1,7 @@
 //! Damaged objects: exit code 12 and a message that names them; what is whole is restored; nothing
 //! panics (that is asserted for every call of the suite).
 
+mod after;
 mod parts;
 mod table;
 

@@ -1,5 +1,6 @@
 //! The table of docs/damage.md: for every kind of object, one bit flipped, cut short and missing;
-//! what finds it, which snapshots and files are named, what a restore of the newest gives.
+//! what finds it, which snapshots and files are named, what a restore of the newest gives, what
+//! `repair` does, and what is lost.
 //!
 //! `cargo test -p hucha-tests --test suite -- damage::table --nocapture` prints the table for the
 //! page. A column more is a field of [`Row`] and a line each in [`COLUMNS`] and [`Row::cells`].
@@ -13,6 +14,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
+use super::after::{After, FORGOTTEN};
 use super::{Harm, harm};
 use crate::support::World;
 use crate::support::data::{self, Random};
@@ -31,7 +33,10 @@ const CHECKS: [(&str, &[&str]); 3] = [
     ("`check --read-data`", &["check", "--read-data"]),
 ];
 
-const COLUMNS: [&str; 7] = [
+/// In how many worlds rows are made at once.
+const WORLDS: usize = 4;
+
+const COLUMNS: [&str; 9] = [
     "object",
     "harm",
     "found by",
@@ -39,6 +44,8 @@ const COLUMNS: [&str; 7] = [
     "snapshots named",
     "files and paths named",
     "restore of the newest",
+    "`hucha repair` does",
+    "lost for good",
 ];
 
 /// The objects, in the order of the table.
@@ -78,6 +85,7 @@ struct Row {
     snapshots: String,
     files: String,
     restored: String,
+    after: After,
 }
 
 impl Row {
@@ -90,17 +98,19 @@ impl Row {
             self.snapshots.clone(),
             self.files.clone(),
             self.restored.clone(),
+            self.after.repaired.clone(),
+            self.after.lost.clone(),
         ]
     }
 }
 
 /// A repository with every kind of object, and a cache; both are copied before each harm.
 pub struct Scene {
-    world: World,
+    pub world: World,
     /// What the table calls an object, and where it lies in the world.
     objects: Objects,
     /// What the table calls a snapshot, by its id.
-    names: BTreeMap<String, &'static str>,
+    pub names: BTreeMap<String, &'static str>,
 }
 
 type Objects = BTreeMap<&'static str, PathBuf>;
@@ -167,6 +177,7 @@ impl Scene {
         }
         fs::write(world.path("other"), Random(9).bytes(400)).unwrap();
         let id = world.snapshot("other");
+        names.insert(id.clone(), FORGOTTEN);
         let forget = || drop(world.ok(["forget", &id]));
         let marker = only(fresh(&world, "trash", forget));
         let manifest = world
@@ -257,6 +268,7 @@ impl Scene {
         harm(path, way.0);
         let (found_by, code, report) = self.find();
         let (restored, _) = self.restore();
+        let harmed = path.strip_prefix(self.world.repository()).unwrap_or(path);
         let damage = report["damage"].as_array().cloned().unwrap_or_default();
         Row {
             object,
@@ -266,6 +278,7 @@ impl Scene {
             snapshots: self.snapshots(&damage),
             files: files(&damage),
             restored,
+            after: self.after(harmed.to_str().unwrap()),
         }
     }
 
@@ -367,15 +380,33 @@ fn on_the_page() -> String {
     lines.map(|line| format!("{line}\n")).collect()
 }
 
+/// All rows, made in several worlds at once: most of the time of a call is waiting for the disk.
+fn rows() -> Vec<Row> {
+    let jobs: Vec<_> = OBJECTS
+        .iter()
+        .flat_map(|o| HARMS.map(|way| (*o, way)))
+        .collect();
+    let share = |first| {
+        let scene = Scene::new();
+        let mine = jobs.iter().enumerate().skip(first).step_by(WORLDS);
+        let row = |(object, way)| scene.row(object, &scene.objects[object], way);
+        mine.map(|(place, job)| (place, row(*job)))
+            .collect::<Vec<_>>()
+    };
+    let share = &share;
+    let rows: BTreeMap<usize, Row> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..WORLDS).map(|k| scope.spawn(move || share(k))).collect();
+        threads
+            .into_iter()
+            .flat_map(|t| t.join().unwrap())
+            .collect()
+    });
+    rows.into_values().collect()
+}
+
 #[test]
 fn the_page_tells_what_every_damage_does() {
-    let scene = Scene::new();
-    let mut rows = Vec::new();
-    for object in OBJECTS {
-        for way in HARMS {
-            rows.push(scene.row(object, &scene.objects[object], way));
-        }
-    }
+    let rows = rows();
     let table = markdown(&rows);
     println!("{table}");
     let shown = on_the_page();
