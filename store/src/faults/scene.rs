@@ -1,10 +1,10 @@
 //! Histories of small repositories, and the judgement of what stands after an operation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use crate::backend::{Area, Backend, Memory};
+use crate::backend::{Area, Backend, Key, Memory};
 use crate::browse;
 use crate::check::{CheckOptions, Level, check};
 use crate::crypto::{Encryption, KeyFile};
@@ -13,8 +13,11 @@ use crate::environment::{Environment, LocalState, MemoryState};
 use crate::forget::forget;
 use crate::format::objects::{Manifest, SessionKind};
 use crate::gc::{Fence, GcOptions, GcReport, MaxUnused, gc};
+use crate::id::Uuid;
 use crate::monitor::Silent;
 use crate::record::World;
+use crate::repair::config::find;
+use crate::repair::{ConfigState, Lost, RepairOptions, RepairReport, repair};
 use crate::repository::{Credential, InitOptions, OpenError, Repository};
 use crate::restore::{RestoreError, RestoreOptions, RestoreReport, restore};
 use crate::session::Session;
@@ -40,6 +43,9 @@ pub(super) struct Scene {
     pub kept: Vec<Known>,
     /// Snapshots that are forgotten.
     pub forgotten: Vec<Known>,
+    /// Something is damaged that a repair has not met yet: the snapshots that still give back
+    /// everything.
+    damaged: Option<BTreeSet<Uuid>>,
 }
 
 /// Files of some sizes: inline, one chunk, several chunks in one record. `version` changes some.
@@ -82,6 +88,7 @@ impl Scene {
             state: MemoryState::default(),
             kept: Vec::new(),
             forgotten: Vec::new(),
+            damaged: None,
         }
     }
 
@@ -237,10 +244,72 @@ impl Scene {
         self
     }
 
+    /// Damages an object; `None`: it is gone.
+    pub fn damage(mut self, key: &Key, how: Option<fn(&mut Vec<u8>)>) -> Scene {
+        match how {
+            None => assert!(self.memory.remove(key), "it was there"),
+            Some(how) => {
+                let mut bytes = self.memory.get(key).unwrap();
+                how(&mut bytes);
+                self.memory.replace(key, bytes);
+            }
+        }
+        let readable = |known: &&Known| {
+            let opened = self.stranger().open_at(Arc::new(self.memory.clone()));
+            opened.is_ok_and(|r| holds(&r, &known.manifest, &known.source).is_ok())
+        };
+        let readable = self.kept.iter().filter(readable);
+        self.damaged = Some(readable.map(|known| known.manifest.name).collect());
+        self
+    }
+
+    /// The same, for someone who takes all for whole.
+    pub fn mended(&self) -> Scene {
+        Scene {
+            damaged: None,
+            ..self.clone()
+        }
+    }
+
+    /// The names of an area's objects.
+    pub fn names(&self, area: Area) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        let mut add = |listed: crate::backend::Listed| {
+            names.insert(listed.name);
+        };
+        self.memory.list(area, &mut add).unwrap();
+        names
+    }
+
+    /// The newest snapshot that stands counts as lost from now on.
+    pub fn lose(mut self) -> Scene {
+        self.forgotten.extend(self.kept.pop());
+        self
+    }
+
+    /// Gives up what is lost, as `repair --give-up-lost`.
+    pub fn repair(&self, backend: Arc<dyn Backend>, dry_run: bool) -> Result<RepairReport, String> {
+        let found = find(&backend, &credential(self.encryption)).map_err(|e| e.to_string())?;
+        let opened = ConfigState::open(found, self.environment());
+        let (repository, config) = opened.map_err(|e| e.to_string())?;
+        let options = RepairOptions {
+            lost: Lost::GiveUp,
+            dry_run,
+            ..RepairOptions::default()
+        };
+        let report = repair(&repository, &config, &options, &Silent::default());
+        report.map_err(|e| e.to_string())
+    }
+
     /// Fails unless everything that is committed is whole, what must stand stands with the right
-    /// bytes, and nothing stands that does not open. Looks with the eyes of another machine.
+    /// bytes, and nothing stands that does not open. Looks with the eyes of another machine. While
+    /// something is damaged, only what must stand is looked at.
     pub fn judge(&self) -> Result<(), String> {
         let repository = self.stranger().open();
+        self.judge_kept(&repository)?;
+        if self.damaged.is_some() {
+            return Ok(());
+        }
         let report = check(&repository, &every_byte(), &Silent::default());
         let damage = report.map_err(|e| format!("check: {e}"))?.damage;
         if !damage.is_empty() {
@@ -250,11 +319,20 @@ impl Scene {
         if !list.unreadable.is_empty() {
             return Err(format!("snapshots do not open: {:?}", list.unreadable));
         }
+        Ok(())
+    }
+
+    /// Fails unless what must stand stands with the right bytes.
+    fn judge_kept(&self, repository: &Repository) -> Result<(), String> {
+        let list = SnapshotList::read(repository).map_err(|e| e.to_string())?;
         for known in &self.kept {
             if !list.committed.contains(&known.manifest) {
                 return Err(format!("snapshot {} is gone", known.manifest.name));
             }
-            holds(&repository, &known.manifest, &known.source)?;
+            let readable = self.damaged.as_ref();
+            if readable.is_none_or(|names| names.contains(&known.manifest.name)) {
+                holds(repository, &known.manifest, &known.source)?;
+            }
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::packs::list_twice;
 use super::{Action, Loss};
 use crate::backend::{Area, Backend, Key};
 use crate::crypto::Encryption;
@@ -19,7 +20,6 @@ use crate::repository::{
     named_key, slot_copy,
 };
 use crate::sealed::Sealed;
-use crate::view::list_packs;
 
 /// Every stored `config`, whole or not: the object itself, then its copies.
 struct Copies {
@@ -267,7 +267,7 @@ fn data_keys(
         }
     }
     let mut carried: BTreeMap<DataKeyId, Vec<u8>> = BTreeMap::new();
-    for (id, size) in list_packs(repository)? {
+    for (id, size) in list_twice(repository)? {
         let header = match read_header(repository.backend(), &id, size) {
             Ok((header, _)) => header,
             Err(e) if says_damage(&e) => continue,

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use super::packs::list_twice;
 use super::{Action, salvage};
 use crate::backend::Area;
 use crate::error::AccessError;
@@ -17,7 +18,6 @@ use crate::monitor::{Counters, Event, Monitor};
 use crate::pack::{read_directory, read_header};
 use crate::reader::{Reader, says_damage};
 use crate::repository::{Repository, named_key};
-use crate::view::list_packs;
 use crate::writer::{put_fresh, seal_segment};
 
 /// What readable segments say: which records of which packs they name. 8 bytes a record.
@@ -72,7 +72,7 @@ pub(super) fn plan(
         }
     }
     indexed.sort();
-    let mut packs: Vec<(PackId, u64)> = list_packs(repository)?.into_iter().collect();
+    let mut packs: Vec<(PackId, u64)> = list_twice(repository)?.into_iter().collect();
     packs.sort_unstable();
     // What a damaged segment named is not known: then nobody's packs are left out.
     let open = match bad.is_empty() {

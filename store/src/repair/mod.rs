@@ -243,7 +243,13 @@ pub fn repair(
     for part in chosen {
         let plan = run.plan(part)?;
         let blind = options.dry_run && part == Part::Index && !plan.actions.is_empty();
+        let again = part == Part::Index && !plan.actions.is_empty() && !options.dry_run;
         run.execute(plan)?;
+        if again {
+            // What a short answer hid: a row that is missing would make its chunk look lost.
+            let plan = run.plan(part)?;
+            run.execute(plan)?;
+        }
         if blind && options.part.is_none() {
             run.report.unknown = vec![Part::Packs, Part::Snapshots];
             break;
@@ -365,11 +371,11 @@ impl Run<'_> {
     ) -> Result<(), AccessError> {
         if !self.options.dry_run {
             let rebuilt = index::rebuild(self.repository, packs, supersede, self.monitor)?;
-            self.report.packs_indexed = rebuilt.packs;
+            self.report.packs_indexed += rebuilt.packs;
         } else {
             self.report.packs_indexed = packs.len() as u64;
         }
-        self.report.segments_superseded = supersede.len() as u64;
+        self.report.segments_superseded += supersede.len() as u64;
         for id in supersede {
             self.done(format!("index/{id}"), "damaged: made anew from packs");
         }

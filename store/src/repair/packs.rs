@@ -35,7 +35,7 @@ impl Survey {
     /// Reads every pack.
     pub fn take(repository: &Repository, monitor: &dyn Monitor) -> Result<Survey, AccessError> {
         repository.update_index()?;
-        let packs = list_packs(repository)?;
+        let packs = list_twice(repository)?;
         let mut order: Vec<(PackId, u64)> = packs.iter().map(|(id, n)| (*id, *n)).collect();
         order.sort_unstable();
         monitor.event(Event::Phase("reading data"));
@@ -43,14 +43,19 @@ impl Survey {
             bytes: order.iter().map(|(_, n)| n).sum(),
             entries: order.len() as u64,
         });
-        let bad = read_packs(repository, &order, monitor, &mut || true)?.bad;
+        let mut bad = read_packs(repository, &order, monitor, &mut || true)?.bad;
+        if !bad.packs.is_empty() {
+            // What storage answered wrongly once is not bad for that.
+            order.retain(|(id, _)| bad.packs.contains_key(id));
+            bad = read_packs(repository, &order, monitor, &mut || true)?.bad;
+        }
         Ok(Survey { bad, packs })
     }
 
     /// Judges places over the packs that stand now: copies have been made since.
     pub fn places<'a>(&'a self, repository: &'a Repository) -> Result<Places<'a>, AccessError> {
         repository.update_index()?;
-        Ok(Places::of(repository, &self.bad, list_packs(repository)?))
+        Ok(Places::of(repository, &self.bad, list_twice(repository)?))
     }
 
     /// Packs that are bad themselves, with stored sizes: not those whose bases fail elsewhere.
@@ -58,6 +63,13 @@ impl Survey {
         let bad = self.bad.packs.iter();
         bad.filter_map(|(id, bad)| Some((*id, *self.packs.get(id)?, bad.what()?)))
     }
+}
+
+/// Lists packs, twice: one that a short listing leaves out is not lost for that.
+pub(super) fn list_twice(repository: &Repository) -> Result<HashMap<PackId, u64>, AccessError> {
+    let mut packs = list_packs(repository)?;
+    packs.extend(list_packs(repository)?);
+    Ok(packs)
 }
 
 /// Which packs to condemn, which chunks to write down as lost.
@@ -80,7 +92,7 @@ pub(super) fn plan(
         .collect();
     if !covers.is_empty() {
         // A list that does not open condemns nobody knows what: so all of it.
-        packs = list_packs(repository)?.into_iter().collect();
+        packs = list_twice(repository)?.into_iter().collect();
         packs.sort_unstable();
     }
     let known = known_lost(&lists.whole);

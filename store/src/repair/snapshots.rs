@@ -56,6 +56,9 @@ pub(super) fn plan(
         }
     }
     for (name, why) in &list.unreadable {
+        if opens_again(repository, *name)? {
+            continue;
+        }
         if lost == Lost::GiveUp || is_tombstone_sized(repository, *name)? {
             plan.0.push(Action::Forget {
                 name: *name,
@@ -124,6 +127,13 @@ fn notes(
         }
     }
     Ok(())
+}
+
+/// Whether an object at `snapshots/` opens when it is read once more: what storage answered wrongly
+/// once is not given up for that.
+fn opens_again(repository: &Repository, name: Uuid) -> Result<bool, AccessError> {
+    let list = SnapshotList::read(repository)?;
+    Ok(!list.unreadable.iter().any(|(bad, _)| *bad == name))
 }
 
 /// Whether an object at `snapshots/` is as long as a tombstone. No manifest is as short, and a
