@@ -228,8 +228,8 @@ fn a_damaged_slot_is_listed_and_removed_but_never_the_last_that_opens() {
     let world = World::new();
     let added = world.object(["key", "add", "--new-key-file", "second"]);
     let id = added["id"].as_str().unwrap();
-    let slot = data::files(&world.repository().join("keys")).into_iter();
-    let slot = slot.filter(|p| p.ends_with(id)).next_back().unwrap();
+    let mut slot = data::files(&world.repository().join("keys")).into_iter();
+    let slot = slot.rfind(|p| p.ends_with(id)).unwrap();
     let keys = || world.ok(["key", "list", "--json"]).json();
     assert!(keys().iter().all(|key| key["damaged"] == false));
     harm(&slot, Harm::Cut);
