@@ -55,10 +55,7 @@ pub(super) fn plan(
             }),
         }
     }
-    for (name, why) in &list.unreadable {
-        if opens_again(repository, *name)? {
-            continue;
-        }
+    for (name, why) in &unreadable(repository, &list)? {
         if lost == Lost::GiveUp || is_tombstone_sized(repository, *name)? {
             plan.0.push(Action::Forget {
                 name: *name,
@@ -129,11 +126,16 @@ fn notes(
     Ok(())
 }
 
-/// Whether an object at `snapshots/` opens when it is read once more: what storage answered wrongly
-/// once is not given up for that.
-fn opens_again(repository: &Repository, name: Uuid) -> Result<bool, AccessError> {
-    let list = SnapshotList::read(repository)?;
-    Ok(!list.unreadable.iter().any(|(bad, _)| *bad == name))
+/// What does not open at `snapshots/`, with the reason, when it is read once more: what storage
+/// answered wrongly once is not given up for that.
+fn unreadable(
+    repository: &Repository,
+    list: &SnapshotList,
+) -> Result<Vec<(Uuid, String)>, AccessError> {
+    if list.unreadable.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(SnapshotList::read(repository)?.unreadable)
 }
 
 /// Whether an object at `snapshots/` is as long as a tombstone. No manifest is as short, and a
