@@ -135,7 +135,9 @@ fn unreadable(
     if list.unreadable.is_empty() {
         return Ok(Vec::new());
     }
-    Ok(SnapshotList::read(repository)?.unreadable)
+    let mut again = SnapshotList::read(repository)?.unreadable;
+    again.retain(|(name, _)| list.unreadable.iter().any(|(first, _)| first == name));
+    Ok(again)
 }
 
 /// Whether an object at `snapshots/` is as long as a tombstone. No manifest is as short, and a
