@@ -404,14 +404,24 @@ fn rows() -> Vec<Row> {
     rows.into_values().collect()
 }
 
+/// What of a row does not depend on the keys. They decide where pages are cut, and so whether the
+/// next snapshot makes a lost page again: the last cell of a pack of pages is seen both ways.
+fn certain(row: &str) -> &str {
+    let cells = row.trim_end_matches([' ', '|']);
+    match row.starts_with("| pack of pages") {
+        true => cells.rsplit_once('|').map_or(row, |(certain, _)| certain),
+        false => row,
+    }
+}
+
 #[test]
 fn the_page_tells_what_every_damage_does() {
     let rows = rows();
     let table = markdown(&rows);
     println!("{table}");
     let shown = on_the_page();
-    let differ = |(is, was): &(&str, &str)| is != was;
-    let mut lines = table.lines().zip(shown.lines());
-    let first = lines.find(differ);
-    assert!(table == shown, "docs/damage.md says otherwise: {first:#?}");
+    assert_eq!(table.lines().count(), shown.lines().count(), "rows");
+    let differ = |(is, was): &(&str, &str)| certain(is) != certain(was);
+    let first = table.lines().zip(shown.lines()).find(differ);
+    assert!(first.is_none(), "docs/damage.md says otherwise: {first:#?}");
 }
