@@ -3,7 +3,7 @@
 //! - `profiles [NIGHTS]`: what chunk sizes cost: growth over nights of a seeded corpus, number of
 //!   chunks (rows of the index), time as a ratio to the first line.
 //! - `micro [FOLDER]`: what one core does in each stage; the index is made in FOLDER.
-//! - `compare`: hucha beside every peer on PATH, see [`compare`]:
+//! - `compare`: hucha beside every peer on PATH, see [`mod@compare`]:
 //!   `compare HUCHA SCRATCH [--nights N] [--percent P] [--only CORPUS] [--out FILE]`.
 //!
 //! Run with `cargo run --release -p hucha-benches -- micro`, or for all peers `benches/compare`.
