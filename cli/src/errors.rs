@@ -294,10 +294,10 @@ impl From<GcError> for Failure {
                 text::size(total),
             ))
             .hint("if that is right (many snapshots were forgotten), use --force"),
-            GcError::Damaged { .. } | GcError::UnreadableSnapshot(..) => {
-                Failure::of(Code::Damaged, &error)
-                    .hint("`hucha check` tells what is affected, `hucha repair` repairs it")
-            }
+            GcError::Damaged { .. }
+            | GcError::UnreadableSnapshot(..)
+            | GcError::MissingSnapshot(_) => Failure::of(Code::Damaged, &error)
+                .hint("`hucha check` tells what is affected, `hucha repair` repairs it"),
             error => Failure::of(Code::Failed, &error),
         }
     }

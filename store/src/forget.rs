@@ -51,9 +51,13 @@ pub fn undelete(repository: &Repository, manifest: &Manifest) -> Result<Manifest
     if list.committed.iter().any(|m| m.id == manifest.id) {
         return Err(UndeleteError::Exists);
     }
-    let again = Manifest {
+    republish::republish(repository, &again(manifest))?.ok_or(UndeleteError::Gone)
+}
+
+/// A manifest as it is committed once more.
+pub(crate) fn again(manifest: &Manifest) -> Manifest {
+    Manifest {
         origin: Some(manifest.name),
         ..manifest.clone()
-    };
-    republish::republish(repository, &again)?.ok_or(UndeleteError::Gone)
+    }
 }

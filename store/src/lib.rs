@@ -5,6 +5,7 @@ pub mod browse;
 pub mod check;
 pub mod clock;
 mod codec;
+mod copies;
 pub mod crypto;
 pub mod diff;
 pub mod entry;

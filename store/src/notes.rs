@@ -7,8 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::backend::{Area, Put};
+use crate::backend::{Area, Key, Put};
 use crate::clock::Timestamp;
+use crate::copies::{self, Copies, copy_key, delete_both};
 use crate::crypto::{Kind, fresh_uuid};
 use crate::error::AccessError;
 use crate::format::note::{FactKey, Note, Said, Subject, field};
@@ -144,27 +145,34 @@ pub struct Notes {
     foldable: BTreeMap<Uuid, Vec<(FactKey, Said)>>,
     /// Notes whose place another took: they are there because nobody could delete them.
     superseded: BTreeSet<Uuid>,
-    /// Notes that do not open, with the reason. They are passed over, and stay.
+    /// Notes that are damaged or missing, with the reason, and were read from their copies.
+    pub flawed: Vec<(Uuid, String)>,
+    /// Notes that do not open and have no copy that does, with the reason. They are passed over,
+    /// and stay.
     pub unreadable: Vec<(Uuid, String)>,
 }
 
 impl Notes {
-    /// Reads all notes. One that is folded meanwhile is found in the note that took its place.
+    /// Reads all notes, a lost one from its copy. One that is folded meanwhile is found in the note
+    /// that took its place.
     ///
     /// # Errors
     /// When the backend fails; notes that do not open are no error.
     pub fn read(repository: &Repository) -> Result<Notes, AccessError> {
         let mut notes = Notes::default();
         let mut seen = BTreeSet::new();
+        let mut copied = Vec::new();
         for _ in 0..TRIES {
             let mut gone = false;
-            for name in repository.list_uuids(Area::Notes)? {
-                if !seen.contains(&name) {
-                    gone |= !notes.get(repository, name)?;
-                    seen.insert(name);
+            let mut names = repository.list_uuids(Area::Notes)?;
+            names.extend(Copies::list(repository)?.notes);
+            for name in names {
+                if seen.insert(name) {
+                    gone |= !notes.get(repository, name, &mut copied)?;
                 }
             }
             if !gone {
+                notes.settle(copied);
                 return Ok(notes);
             }
         }
@@ -172,25 +180,58 @@ impl Notes {
         Err(AccessError::damaged(Area::Notes.folder(), why))
     }
 
-    /// Takes in one note; answers whether it was there.
-    fn get(&mut self, repository: &Repository, name: Uuid) -> Result<bool, AccessError> {
-        let note = match read_note(repository, name) {
-            Ok(Some(note)) => note,
-            Ok(None) => return Ok(false),
-            Err(e) if e.is_damage() => {
-                self.unreadable.push((name, e.to_string()));
+    /// Takes in one note, or puts its copy aside with what is wrong with it. Answers whether either
+    /// was there.
+    fn get(
+        &mut self,
+        repository: &Repository,
+        name: Uuid,
+        copied: &mut Vec<(Note, Option<String>)>,
+    ) -> Result<bool, AccessError> {
+        let flaw = match read_note(repository, &uuid_key(Area::Notes, name), name) {
+            Ok(Some(note)) => {
+                self.take(note);
                 return Ok(true);
             }
+            Ok(None) => None,
+            Err(e) if e.is_damage() => Some(e.to_string()),
             Err(e) => return Err(e),
         };
+        let copy = match read_note(repository, &copy_key(Area::Notes, name), name) {
+            Err(e) if e.is_damage() => None,
+            copy => copy?,
+        };
+        match (copy, flaw) {
+            (None, None) => return Ok(false),
+            (None, Some(flaw)) => self.unreadable.push((name, flaw)),
+            (Some(copy), flaw) => copied.push((copy, flaw)),
+        }
+        Ok(true)
+    }
+
+    fn take(&mut self, note: Note) {
         for (key, said) in &note.facts {
             insert(&mut self.facts, key, said);
         }
         if !note.strange {
             self.superseded.extend(note.supersedes);
-            self.foldable.insert(name, note.facts);
+            self.foldable.insert(note.name, note.facts);
         }
-        Ok(true)
+    }
+
+    /// Takes in copies whose notes are lost. One that was put late, after its note had been folded,
+    /// says nothing new and tells of no loss.
+    fn settle(&mut self, copied: Vec<(Note, Option<String>)>) {
+        for (note, flaw) in copied {
+            let is_known = |(key, said): &(FactKey, Said)| {
+                self.facts.get(key).is_some_and(|known| known >= said)
+            };
+            let says_more = !note.facts.iter().all(is_known);
+            let missing = says_more.then(|| "it is missing".to_owned());
+            self.flawed
+                .extend(flaw.or(missing).map(|flaw| (note.name, flaw)));
+            self.take(note);
+        }
     }
 
     /// How many notes would have to be read less if they were folded.
@@ -289,26 +330,28 @@ fn insert(facts: &mut BTreeMap<FactKey, Said>, key: &FactKey, said: &Said) {
     }
 }
 
-fn read_note(repository: &Repository, name: Uuid) -> Result<Option<Note>, AccessError> {
-    let key = uuid_key(Area::Notes, name);
-    let Some(fields) = repository.get_object(&key, Kind::Note)? else {
+fn read_note(repository: &Repository, key: &Key, name: Uuid) -> Result<Option<Note>, AccessError> {
+    let Some(fields) = repository.get_object(key, Kind::Note)? else {
         return Ok(None);
     };
-    let damaged = |e: Malformed| AccessError::damaged(&key, e);
+    let damaged = |e: Malformed| AccessError::damaged(key, e);
     let note = Note::decode(&fields).map_err(damaged)?;
     if note.name == name {
         Ok(Some(note))
     } else {
-        Err(AccessError::damaged(&key, "it bears another name"))
+        Err(AccessError::damaged(key, "it bears another name"))
     }
 }
 
 fn put_note(repository: &Repository, note: &Note) -> Result<(), AccessError> {
     let key = uuid_key(Area::Notes, note.name);
-    match repository.put_object(&key, Kind::Note, &note.encode())? {
-        Put::Created => Ok(()),
-        Put::Exists => Err(AccessError::NotFresh(key.to_string())),
+    let fields = note.encode();
+    match repository.put_object(&key, Kind::Note, &fields)? {
+        Put::Created => {}
+        Put::Exists => return Err(AccessError::NotFresh(key.to_string())),
     }
+    copies::put_note(repository, note.name, &fields);
+    Ok(())
 }
 
 /// The moment after another.
@@ -409,7 +452,7 @@ pub(crate) fn fold(
     };
     put_note(repository, &folded)?;
     for old in &folded.supersedes {
-        repository.backend().delete(&uuid_key(Area::Notes, *old))?;
+        delete_both(repository, Area::Notes, *old)?;
     }
     Ok(folded.supersedes.len() as u64)
 }

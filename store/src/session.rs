@@ -7,7 +7,8 @@
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use crate::backend::{Area, Backend, BackendError, Put, Trouble};
+use crate::backend::{Area, Backend, BackendError, Key, Put, Trouble};
+use crate::copies;
 use crate::crypto::{Kind, fresh_uuid};
 use crate::error::AccessError;
 use crate::format::objects::{
@@ -99,7 +100,7 @@ impl<'r> Session<'r> {
                 .repository
                 .put_object(&key, Kind::Snapshot, &object.encode())
             {
-                Ok(Put::Created) => return Ok(Commit::Done),
+                Ok(Put::Created) => return Ok(self.done(manifest)),
                 Ok(Put::Exists) => {}
                 // Asked again until a put is answered: only that says that the manifest is durable.
                 Err(e) if is_uncertain(&e) && tries < COMMIT_TRIES => {
@@ -110,7 +111,7 @@ impl<'r> Session<'r> {
                 Err(e) => return Err(e.into()),
             }
             match read_snapshot(self.repository, self.name) {
-                Ok(Some(found)) if found == object => return Ok(Commit::Done),
+                Ok(Some(found)) if found == object => return Ok(self.done(manifest)),
                 Ok(Some(SnapshotObject::Tombstone { .. })) => return Ok(Commit::Fenced),
                 Ok(Some(_)) => return Err(AccessError::NotFresh(key.to_string())),
                 Ok(None) => {}
@@ -126,6 +127,12 @@ impl<'r> Session<'r> {
             source: None,
         };
         Err(trouble.unwrap_or_else(unknown).into())
+    }
+
+    /// The manifest stands: its copy may follow.
+    fn done(&self, manifest: &Manifest) -> Commit {
+        copies::put_manifest(self.repository, manifest);
+        Commit::Done
     }
 
     /// Step 7: settles the own name with a tombstone, then removes the session. When the tombstone
@@ -178,15 +185,35 @@ pub(crate) fn read_snapshot(
     repository: &Repository,
     name: Uuid,
 ) -> Result<Option<SnapshotObject>, AccessError> {
-    let key = uuid_key(Area::Snapshots, name);
-    let Some(fields) = repository.get_object(&key, Kind::Snapshot)? else {
+    read_object(repository, &uuid_key(Area::Snapshots, name), name)
+}
+
+/// What the copy of `snapshots/<name>` holds; `None` when there is none.
+pub(crate) fn read_copy(
+    repository: &Repository,
+    name: Uuid,
+) -> Result<Option<Box<Manifest>>, AccessError> {
+    let key = copies::copy_key(Area::Snapshots, name);
+    match read_object(repository, &key, name)? {
+        Some(SnapshotObject::Manifest(manifest)) => Ok(Some(manifest)),
+        Some(_) => Err(AccessError::damaged(&key, "it is no manifest")),
+        None => Ok(None),
+    }
+}
+
+fn read_object(
+    repository: &Repository,
+    key: &Key,
+    name: Uuid,
+) -> Result<Option<SnapshotObject>, AccessError> {
+    let Some(fields) = repository.get_object(key, Kind::Snapshot)? else {
         return Ok(None);
     };
-    let object = SnapshotObject::decode(&fields).map_err(|e| AccessError::damaged(&key, e))?;
+    let object = SnapshotObject::decode(&fields).map_err(|e| AccessError::damaged(key, e))?;
     if object.name() == name {
         Ok(Some(object))
     } else {
-        Err(AccessError::damaged(&key, "it bears another name"))
+        Err(AccessError::damaged(key, "it bears another name"))
     }
 }
 

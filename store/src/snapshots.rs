@@ -4,12 +4,24 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::backend::Area;
 use crate::clock::Timestamp;
+use crate::copies::Copies;
 use crate::crypto::Kind;
 use crate::error::AccessError;
 use crate::format::objects::{Manifest, SnapshotObject, TrashMarker};
 use crate::id::Uuid;
 use crate::repository::{Repository, uuid_key};
-use crate::session::read_snapshot;
+use crate::session::{read_copy, read_snapshot};
+
+/// What is wrong with a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Flaw {
+    /// It does not open, for this reason.
+    #[error("{0}")]
+    Damaged(String),
+    /// It is not there, and was never removed.
+    #[error("it is missing")]
+    Missing,
+}
 
 /// Every snapshot of a repository, from one listing.
 #[derive(Debug, Clone, Default)]
@@ -18,7 +30,12 @@ pub struct SnapshotList {
     pub committed: Vec<Manifest>,
     /// Forgotten, and still there until gc, oldest first.
     pub forgotten: Vec<Manifest>,
-    /// Objects that do not open, with the reason. Their names are settled, never free.
+    /// Manifests that are lost, and were read from their copies: they stand among the others.
+    pub flawed: BTreeMap<Uuid, Flaw>,
+    /// Manifests that stand, and that the listing did not name.
+    pub unlisted: BTreeSet<Uuid>,
+    /// Objects that do not open and have no copy that does, with the reason. Their names are
+    /// settled, never free.
     pub unreadable: Vec<(Uuid, String)>,
     /// Names with a tombstone.
     pub tombstones: BTreeSet<Uuid>,
@@ -27,36 +44,94 @@ pub struct SnapshotList {
 }
 
 impl SnapshotList {
-    /// Lists snapshots, then markers. A manifest that is removed meanwhile is left out.
+    /// Lists snapshots, their copies, then markers. A manifest that is removed meanwhile is left
+    /// out; one that is lost is read from its copy.
     ///
     /// # Errors
     /// When the backend fails; objects that do not open are no error.
     pub fn read(repository: &Repository) -> Result<SnapshotList, AccessError> {
         let names = repository.list_uuids(Area::Snapshots)?;
+        let copies = Copies::list(repository)?.snapshots;
         let trash: BTreeSet<Uuid> = repository.list_uuids(Area::Trash)?.into_iter().collect();
         let mut list = SnapshotList {
             trash,
             ..SnapshotList::default()
         };
-        for name in names {
-            match read_snapshot(repository, name) {
-                Ok(None) => {}
-                Ok(Some(SnapshotObject::Tombstone { .. })) => {
-                    list.tombstones.insert(name);
-                }
-                Ok(Some(SnapshotObject::Manifest(m))) if list.trash.contains(&name) => {
-                    list.forgotten.push(*m);
-                }
-                Ok(Some(SnapshotObject::Manifest(m))) => list.committed.push(*m),
-                // One that is marked needs nothing any more.
-                Err(e) if e.is_damage() && list.trash.contains(&name) => {}
-                Err(e) if e.is_damage() => list.unreadable.push((name, e.to_string())),
-                Err(e) => return Err(e),
-            }
+        for name in &names {
+            list.add(repository, *name, copies.contains(name))?;
+        }
+        let listed: BTreeSet<Uuid> = names.into_iter().collect();
+        for name in copies.difference(&listed) {
+            list.add_copied(repository, *name)?;
         }
         list.committed.sort_by_key(|m| (m.time, m.name));
         list.forgotten.sort_by_key(|m| (m.time, m.name));
         Ok(list)
+    }
+
+    /// What stands at a name that `snapshots/` lists.
+    fn add(
+        &mut self,
+        repository: &Repository,
+        name: Uuid,
+        has_copy: bool,
+    ) -> Result<(), AccessError> {
+        match read_snapshot(repository, name) {
+            Ok(None) => {}
+            Ok(Some(SnapshotObject::Tombstone { .. })) => {
+                self.tombstones.insert(name);
+            }
+            Ok(Some(SnapshotObject::Manifest(m))) => self.stands(*m),
+            Err(e) if e.is_damage() && has_copy => {
+                let copy = whole(read_copy(repository, name))?;
+                self.lost(name, Flaw::Damaged(e.to_string()), copy);
+            }
+            Err(e) if e.is_damage() => self.lost(name, Flaw::Damaged(e.to_string()), None),
+            Err(e) => return Err(e),
+        }
+        Ok(())
+    }
+
+    /// What stands at a name of which only a copy is listed.
+    fn add_copied(&mut self, repository: &Repository, name: Uuid) -> Result<(), AccessError> {
+        match read_snapshot(repository, name) {
+            // Committed between the listings, or the first one was short.
+            Ok(Some(SnapshotObject::Manifest(m))) => {
+                self.unlisted.insert(name);
+                self.stands(*m);
+            }
+            // A collector deletes the copy first: who does not find the manifest, and then the
+            // copy, met no collector.
+            Ok(_) => match read_copy(repository, name) {
+                Ok(None) => {}
+                copy => self.lost(name, Flaw::Missing, whole(copy)?),
+            },
+            Err(e) if e.is_damage() => {
+                let copy = whole(read_copy(repository, name))?;
+                self.lost(name, Flaw::Damaged(e.to_string()), copy);
+            }
+            Err(e) => return Err(e),
+        }
+        Ok(())
+    }
+
+    fn stands(&mut self, manifest: Manifest) {
+        match self.trash.contains(&manifest.name) {
+            true => self.forgotten.push(manifest),
+            false => self.committed.push(manifest),
+        }
+    }
+
+    fn lost(&mut self, name: Uuid, flaw: Flaw, copy: Option<Box<Manifest>>) {
+        match copy {
+            Some(manifest) => {
+                self.flawed.insert(name, flaw);
+                self.stands(*manifest);
+            }
+            // One that is marked needs nothing any more.
+            None if self.trash.contains(&name) => {}
+            None => self.unreadable.push((name, flaw.to_string())),
+        }
     }
 
     /// Whether a name is settled: a manifest, a tombstone or a marker stands for it.
@@ -66,6 +141,16 @@ impl SnapshotList {
             || self.committed.iter().any(|m| m.name == name)
             || self.forgotten.iter().any(|m| m.name == name)
             || self.unreadable.iter().any(|(n, _)| *n == name)
+    }
+}
+
+/// What a copy gives, if it opens.
+fn whole(
+    copy: Result<Option<Box<Manifest>>, AccessError>,
+) -> Result<Option<Box<Manifest>>, AccessError> {
+    match copy {
+        Err(e) if e.is_damage() => Ok(None),
+        copy => copy,
     }
 }
 

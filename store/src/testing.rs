@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unchanged_second_snapshot_opens_nothing_and_puts_session_and_manifest() {
+    fn an_unchanged_second_snapshot_opens_nothing_and_puts_session_manifest_and_copy() {
         let (memory, _) = new_repository(Encryption::XChaCha20Poly1305, 0);
         let mut source = sample();
         take(
@@ -297,7 +297,7 @@ mod tests {
             .iter()
             .map(crate::backend::Key::area)
             .collect();
-        assert_eq!(areas, vec![Area::Sessions, Area::Snapshots]);
+        assert_eq!(areas, vec![Area::Sessions, Area::Snapshots, Area::Copies]);
     }
 
     #[test]

@@ -191,16 +191,40 @@ fn a_damaged_segment_is_named() {
 }
 
 #[test]
-fn a_damaged_manifest_is_named_and_stops_gc() {
+fn a_lost_manifest_is_named_and_comes_back_from_its_copy() {
     let victim = Victim::new();
     let world = &victim.world;
     for manifest in victim.objects("snapshots") {
         for way in HARMS {
-            if matches!(way, Harm::Remove) {
-                continue;
-            }
             victim.heal();
             harm(&world.repository().join(&manifest), way);
+            let told = world.run(["check"]).expect(12);
+            let all = told.text() + &told.stderr;
+            assert!(all.contains(&name_of(&manifest)[..8]), "{way:?}: {all}");
+            assert_eq!(world.ok(["snapshots", "--json"]).json().len(), 2);
+            let restored = world.ok(["restore", "latest", "back"]);
+            assert!(restored.stderr.contains("hucha repair"), "{way:?}");
+            assert!(victim.missing().is_empty());
+            let gc = world.run(["gc", "--force", "--max-unused", "0"]).code();
+            assert_eq!(gc == 12, matches!(way, Harm::Remove), "{way:?}: {gc}");
+            world.ok(["repair"]);
+            assert_eq!(world.snapshots().len(), 2);
+            world.ok(["gc", "--force", "--max-unused", "0"]);
+            world.assert_whole();
+        }
+    }
+}
+
+#[test]
+fn a_damaged_manifest_without_a_copy_is_named_and_stops_gc() {
+    let victim = Victim::new();
+    let world = &victim.world;
+    for manifest in victim.objects("snapshots") {
+        for way in [Harm::FlipMiddle, Harm::Halve] {
+            victim.heal();
+            harm(&world.repository().join(&manifest), way);
+            let copy = format!("copies/snapshots.{}", name_of(&manifest));
+            harm(&world.repository().join(copy), Harm::Remove);
             let told = world.run(["check"]).expect(12);
             let all = told.text() + &told.stderr;
             assert!(all.contains(&name_of(&manifest)[..8]), "{way:?}: {all}");

@@ -465,7 +465,7 @@ fn holes_are_kept_on_every_file_system() {
 }
 
 #[test]
-fn an_unchanged_snapshot_opens_no_file_and_puts_two_objects() {
+fn an_unchanged_snapshot_opens_no_file_and_puts_three_objects() {
     let what = "an unchanged snapshot opens no file";
     if !can_run(what) || !has_tool("strace", what) {
         return;
@@ -504,8 +504,8 @@ fn an_unchanged_snapshot_opens_no_file_and_puts_two_objects() {
             .filter(|l| l.ends_with("= 0"))
             .count()
     };
-    let puts = ["sessions", "snapshots", "packs", "index"].map(placed);
-    assert_eq!(puts, [1, 1, 0, 0], "{trace}");
+    let puts = ["sessions", "snapshots", "copies", "packs", "index"].map(placed);
+    assert_eq!(puts, [1, 1, 1, 0, 0], "{trace}");
 }
 
 #[test]

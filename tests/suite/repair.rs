@@ -181,13 +181,16 @@ fn what_is_left_of_a_damaged_snapshot_is_saved() {
 }
 
 #[test]
-fn a_manifest_that_does_not_open_is_told_and_given_up_only_when_asked_to() {
+fn a_manifest_without_a_copy_that_does_not_open_is_told_and_given_up_only_when_asked_to() {
     let patient = Patient::new();
     let world = &patient.world;
     for how in [Harm::Flip, Harm::Cut] {
         patient.heal();
         let manifest = patient.objects("snapshots").remove(0);
         harm(&world.repository().join(&manifest), how);
+        let name = manifest.file_name().unwrap().to_str().unwrap();
+        let copy = format!("copies/snapshots.{name}");
+        fs::remove_file(world.repository().join(copy)).unwrap();
         world.run(["repair"]).expect(12);
         world.run(["gc"]).expect(12);
         world.ok(["repair", "--give-up-lost"]);

@@ -1,6 +1,7 @@
 //! hucha beside every peer on PATH: the same nights of the same corpora, in the same run, restored
 //! bytes compared, one table a corpus. Nothing is decided by it.
 
+mod machine;
 pub mod measure;
 mod table;
 mod tools;
@@ -84,7 +85,7 @@ impl Corpus {
 /// # Errors
 /// When a tool fails, or gives back other bytes than it was given.
 pub fn compare(options: &Options) -> Result<String, Box<dyn Error>> {
-    let mut out = String::new();
+    let mut out = machine::header(&options.scratch);
     for name in ["dump-heap", "dump-key", "tree"] {
         if name.contains(&options.only) {
             let part = one_corpus(name, options)?;

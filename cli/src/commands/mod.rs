@@ -149,7 +149,7 @@ fn list(repository: &Repository) -> Result<SnapshotList, Failure> {
 fn list_noted(repository: &Repository) -> Result<(SnapshotList, Notes), Failure> {
     let mut list = list_bare(repository)?;
     let notes = Notes::read(repository)?;
-    for (name, why) in &notes.unreadable {
+    for (name, why) in notes.unreadable.iter().chain(&notes.flawed) {
         warning(&format!("notes/{name}: {why}"));
     }
     let manifests = list.committed.iter_mut().chain(&mut list.forgotten);
@@ -162,6 +162,11 @@ fn list_bare(repository: &Repository) -> Result<SnapshotList, Failure> {
     let list = SnapshotList::read(repository)?;
     for (name, why) in &list.unreadable {
         warning(&format!("snapshots/{name}: {why}"));
+    }
+    for (name, flaw) in &list.flawed {
+        warning(&format!(
+            "snapshots/{name}: {flaw}; read from its copy: `hucha repair` puts it back"
+        ));
     }
     Ok(list)
 }

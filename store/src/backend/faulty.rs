@@ -198,7 +198,7 @@ impl<B: Backend> Faulty<B> {
     fn halve_list(&self, area: Area, all: Vec<Listed>) -> Vec<Listed> {
         let may = matches!(
             area,
-            Area::Packs | Area::Index | Area::Snapshots | Area::Trash
+            Area::Packs | Area::Index | Area::Snapshots | Area::Trash | Area::Copies
         );
         if !may || all.is_empty() {
             return all;

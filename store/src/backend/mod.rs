@@ -44,11 +44,13 @@ pub enum Area {
     Trash,
     /// Facts about snapshots and runs.
     Notes,
+    /// Copies of manifests and notes.
+    Copies,
 }
 
 impl Area {
     /// Every area.
-    pub const ALL: [Area; 9] = [
+    pub const ALL: [Area; 10] = [
         Area::Config,
         Area::Keys,
         Area::Packs,
@@ -58,6 +60,7 @@ impl Area {
         Area::Gc,
         Area::Trash,
         Area::Notes,
+        Area::Copies,
     ];
 
     /// The folder's name in a repository; `config` is a single object.
@@ -72,6 +75,7 @@ impl Area {
             Area::Gc => "gc",
             Area::Trash => "trash",
             Area::Notes => "notes",
+            Area::Copies => "copies",
         }
     }
 }

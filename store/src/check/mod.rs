@@ -34,7 +34,9 @@ use self::places::Places;
 use self::plan::{Order, TimeLeft, choose};
 use self::walk::Walker;
 use crate::backend::Area;
+use crate::copies::Copies;
 use crate::error::AccessError;
+use crate::format::objects::Manifest;
 use crate::gc::Seen;
 use crate::id::{PackId, SegmentId, SnapshotId, Uuid};
 use crate::monitor::{Event, Monitor};
@@ -207,11 +209,43 @@ impl Run<'_> {
             let object = format!("snapshots/{name}");
             self.ledger.add(DamageKind::Snapshot, object, why.clone());
         }
+        self.copied(snapshots)?;
         let mut objects = objects::Objects {
             repository: self.repository,
             ledger: &mut self.ledger,
         };
-        objects.check()
+        objects.check(&snapshots.flawed)
+    }
+
+    /// Manifests and notes that are lost and were read from their copies, and manifests without
+    /// one.
+    fn copied(&mut self, snapshots: &SnapshotList) -> Result<(), AccessError> {
+        const REST: &str = "a copy of it opens: `hucha repair` puts it back";
+        for (name, flaw) in &snapshots.flawed {
+            let object = format!("snapshots/{name}");
+            let Some(manifest) = snapshots.committed.iter().find(|m| m.name == *name) else {
+                self.ledger
+                    .note(format!("{object}: {flaw}; forgotten, and its copy opens"));
+                continue;
+            };
+            let what = format!("{flaw}; {REST}");
+            if let Some(line) = self.ledger.add(DamageKind::Snapshot, object, what) {
+                self.ledger.snapshot(line, manifest.id);
+            }
+        }
+        for (name, flaw) in Notes::read(self.repository)?.flawed {
+            let (object, what) = (format!("notes/{name}"), format!("{flaw}; {REST}"));
+            self.ledger.add(DamageKind::Note, object, what);
+        }
+        let copies = Copies::list(self.repository)?.snapshots;
+        let single = |m: &&Manifest| !copies.contains(&m.name);
+        let count = snapshots.committed.iter().filter(single).count();
+        if count > 0 {
+            self.ledger.note(format!(
+                "manifests without a copy: {count}; the next gc makes them"
+            ));
+        }
+        Ok(())
     }
 
     /// Every segment opens and matches its name. Those that do not are passed over by everybody.

@@ -4,8 +4,11 @@
 //! slot's own password only; of the slots that did not open the repository now everything else is
 //! looked at.
 
+use std::collections::BTreeMap;
+
 use super::damage::{DamageKind, Ledger};
 use crate::backend::{Area, Key};
+use crate::copies;
 use crate::crypto::{Encryption, Kind};
 use crate::error::AccessError;
 use crate::format::Malformed;
@@ -16,6 +19,7 @@ use crate::format::objects::{
 };
 use crate::id::{SlotId, Uuid};
 use crate::repository::{Repository, SlotState, config_copy, named_key};
+use crate::snapshots::Flaw;
 
 /// How newer programs may wrap data keys (docs/format.md, "Data keys").
 const WRAP_RECIPIENT: u8 = 2;
@@ -28,7 +32,8 @@ pub(super) struct Objects<'a> {
 
 impl Objects<'_> {
     /// Looks at every small object but manifests and segments.
-    pub fn check(&mut self) -> Result<(), AccessError> {
+    /// `flawed`: manifests that are lost and have a copy.
+    pub fn check(&mut self, flawed: &BTreeMap<Uuid, Flaw>) -> Result<(), AccessError> {
         self.keys()?;
         for name in self.repository.list_names(Area::Sessions)? {
             self.sealed(Area::Sessions, &name, &session)?;
@@ -38,12 +43,28 @@ impl Objects<'_> {
         }
         for name in self.repository.list_names(Area::Trash)? {
             self.sealed(Area::Trash, &name, &marker)?;
-            self.sealed(Area::Snapshots, &name, &forgotten)?;
+            if name.parse().is_ok_and(|name| !flawed.contains_key(&name)) {
+                self.sealed(Area::Snapshots, &name, &forgotten)?;
+            }
         }
         for name in self.repository.list_names(Area::Notes)? {
             self.sealed(Area::Notes, &name, &note)?;
         }
+        for name in self.repository.list_names(Area::Copies)? {
+            self.copy(&name)?;
+        }
         Ok(())
+    }
+
+    fn copy(&mut self, name: &str) -> Result<(), AccessError> {
+        let Some((of, original)) = copies::original(name) else {
+            return Ok(());
+        };
+        let form = match of {
+            Area::Notes => NOTE,
+            _ => MANIFEST,
+        };
+        self.opens(&copies::copy_key(of, original), original, &form)
     }
 
     fn keys(&mut self) -> Result<(), AccessError> {
@@ -131,8 +152,12 @@ impl Objects<'_> {
         let Some(form) = read(suffix) else {
             return Ok(());
         };
-        let key = named_key(area, name);
-        let why = match self.repository.get_object(&key, form.kind) {
+        self.opens(&named_key(area, name), id, &form)
+    }
+
+    /// An object opens and bears its name inside, or is gone.
+    fn opens(&mut self, key: &Key, id: Uuid, form: &Form) -> Result<(), AccessError> {
+        let why = match self.repository.get_object(key, form.kind) {
             Ok(None) => return Ok(()),
             Ok(Some(fields)) => match (form.name)(&fields) {
                 Ok(inner) if inner == id => return Ok(()),
@@ -143,7 +168,7 @@ impl Objects<'_> {
             Err(e) => return Err(e),
         };
         match form.worth {
-            Worth::Damage(kind) => self.damage(kind, &key, &why),
+            Worth::Damage(kind) => self.damage(kind, key, &why),
             Worth::Note(still) => self.ledger.note(format!("{key}: {why}; {still}")),
         }
         Ok(())
@@ -218,12 +243,21 @@ fn forgotten(suffix: Option<&str>) -> Option<Form> {
 }
 
 fn note(suffix: Option<&str>) -> Option<Form> {
-    suffix.is_none().then_some(Form {
-        kind: Kind::Note,
-        name: |fields| Ok(Note::decode(fields)?.name),
-        worth: Worth::Damage(DamageKind::Note),
-    })
+    suffix.is_none().then_some(NOTE)
 }
+
+const NOTE: Form = Form {
+    kind: Kind::Note,
+    name: |fields| Ok(Note::decode(fields)?.name),
+    worth: Worth::Damage(DamageKind::Note),
+};
+
+/// A copy of a manifest.
+const MANIFEST: Form = Form {
+    kind: Kind::Snapshot,
+    name: |fields| Ok(SnapshotObject::decode(fields)?.name()),
+    worth: Worth::Damage(DamageKind::Snapshot),
+};
 
 /// A name into its uuid and what follows the dot.
 fn split(name: &str) -> Option<(Uuid, Option<&str>)> {

@@ -397,7 +397,7 @@ fn must_be_fresh(key: &Key) -> bool {
     match key.area() {
         Area::Packs | Area::Index | Area::Sessions | Area::Notes => true,
         Area::Gc => !key.name().ends_with(".open"),
-        Area::Config | Area::Keys | Area::Snapshots | Area::Trash => false,
+        Area::Config | Area::Keys | Area::Snapshots | Area::Trash | Area::Copies => false,
     }
 }
 

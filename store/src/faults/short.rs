@@ -41,7 +41,14 @@ const TABLE: &[(Area, Act, Outcome)] = &[
     (Area::Index, Act::Gc { known: true }, Outcome::GrowthOrStop),
     (Area::Index, Act::Gc { known: false }, Outcome::GrowthOrStop),
     (Area::Snapshots, Act::Gc { known: true }, Outcome::Stop),
+    (
+        Area::Snapshots,
+        Act::Gc { known: false },
+        Outcome::GrowthOrStop,
+    ),
     (Area::Trash, Act::Gc { known: true }, Outcome::Stop),
+    (Area::Copies, Act::Gc { known: true }, Outcome::Growth),
+    (Area::Copies, Act::Snapshot(7), Outcome::Growth),
 ];
 
 /// Living packs, dead ones, partly dead ones, deltas; forgotten snapshots; what a writer left.

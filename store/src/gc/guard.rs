@@ -9,7 +9,7 @@ use crate::error::AccessError;
 use crate::id::{PackId, Uuid};
 use crate::pack::is_there;
 use crate::repository::Repository;
-use crate::snapshots::SnapshotList;
+use crate::snapshots::{Flaw, SnapshotList};
 
 /// Where this machine keeps the names that it has seen.
 const SEEN: &str = "seen";
@@ -63,7 +63,8 @@ impl Seen {
         let missing = |(kind, name): &(u8, Uuid)| match *kind {
             MARKER => (!list.trash.contains(name)).then_some((Area::Trash, *name)),
             // gc itself removes manifests that are marked.
-            _ => (!list.is_settled(*name)).then_some((Area::Snapshots, *name)),
+            _ => (!list.is_settled(*name) || list.unlisted.contains(name))
+                .then_some((Area::Snapshots, *name)),
         };
         self.0.iter().filter_map(missing).collect()
     }
@@ -79,6 +80,12 @@ pub(super) fn list(repository: &Repository) -> Result<SnapshotList, GcError> {
             _ => "snapshot",
         };
         return Err(GcError::ListingShrank(format!("{what} {name}")));
+    }
+    let mut flawed = list.flawed.iter();
+    let missing =
+        |(name, flaw): &(&Uuid, &Flaw)| **flaw == Flaw::Missing && !list.trash.contains(name);
+    if let Some((name, _)) = flawed.find(missing) {
+        return Err(GcError::MissingSnapshot(*name));
     }
     remember(repository, &list);
     Ok(list)

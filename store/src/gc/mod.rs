@@ -18,6 +18,7 @@ pub(crate) use fence::unsettled;
 use std::collections::BTreeSet;
 
 use crate::backend::{Area, Key, Put, Reserve, Trouble};
+use crate::copies;
 use crate::crypto::{Kind, fresh_uuid};
 use crate::error::AccessError;
 use crate::format::objects::{GcList, OpenList, SessionInfo, SessionKind};
@@ -135,6 +136,9 @@ pub enum GcError {
     /// A snapshot does not open, so nobody knows what it needs.
     #[error("snapshot {0} does not open ({1}): nothing is deleted while what it needs is unknown")]
     UnreadableSnapshot(Uuid, String),
+    /// A snapshot is gone without having been forgotten; only its copy is left.
+    #[error("snapshot {0} is missing and was not forgotten; a copy of it is left")]
+    MissingSnapshot(Uuid),
     /// Names that never vanish are not listed any more.
     #[error("the storage does not list {0} that this machine has seen: its listing is incomplete")]
     ListingShrank(String),
@@ -229,7 +233,7 @@ fn collect(
     let _ = repository.backend().tidy();
     monitor.event(Event::Phase("looking at sessions"));
     report.fenced += fence::tidy(repository, options.fence, session.name())?;
-    guard::list(repository)?;
+    let snapshots = guard::list(repository)?.committed;
     let standing: Vec<Uuid> = read_lists(repository)?.iter().map(|l| l.name).collect();
     sweep_ready(session, &standing, options, monitor, report)?;
     monitor.event(Event::Phase("finding what is unused"));
@@ -250,6 +254,7 @@ fn collect(
     )?;
     rewrite(session, plan, options, monitor, report)?;
     report.manifests_removed += sweep::remove_manifests(repository, &committed)?;
+    copies::complete(repository, &snapshots)?;
     sweep::remove_orphans(repository)?;
     monitor.event(Event::Phase("folding the index"));
     match merge::merge(repository, merge::When::AfterGc).map_err(GcError::from) {

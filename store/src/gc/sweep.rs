@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use super::reach::{Reach, is_readable};
 use super::{GcError, copy, guard};
 use crate::backend::Area;
+use crate::copies::{Copies, copy_key, delete_both};
 use crate::crypto::Kind;
 use crate::error::AccessError;
 use crate::format::objects::{GcList, Manifest, SnapshotObject};
@@ -14,7 +15,7 @@ use crate::pack::pack_key;
 use crate::reader::Reader;
 use crate::record::World;
 use crate::repository::{Repository, named_key, uuid_key};
-use crate::session::Session;
+use crate::session::{Session, read_snapshot};
 use crate::snapshots::SnapshotList;
 use crate::view::{View, known_lost, list_packs, read_lists};
 
@@ -306,26 +307,31 @@ fn unusable_of(
     Ok(())
 }
 
-/// Step 13: removes manifests that are marked and were not in R; the markers stay. So does what
-/// does not open: it may be a tombstone, and those are never deleted.
+/// Step 13: removes manifests that are marked and were not in R, each after its copy; the markers
+/// stay. So does what neither opens nor has a copy: it may be a tombstone, and those are never
+/// deleted.
 pub(super) fn remove_manifests(
     repository: &Repository,
     committed: &BTreeSet<Uuid>,
 ) -> Result<u64, AccessError> {
     let trash: BTreeSet<Uuid> = repository.list_uuids(Area::Trash)?.into_iter().collect();
-    let mut removed = 0;
+    let copies = Copies::list(repository)?.snapshots;
+    let goes = |name: &Uuid| trash.contains(name) && !committed.contains(name);
+    let mut removed = BTreeSet::new();
     for name in repository.list_uuids(Area::Snapshots)? {
-        if trash.contains(&name) && !committed.contains(&name) && is_manifest(repository, name) {
-            repository
-                .backend()
-                .delete(&uuid_key(Area::Snapshots, name))?;
-            removed += 1;
+        let is_manifest = || match read_snapshot(repository, name) {
+            Ok(object) => matches!(object, Some(SnapshotObject::Manifest(_))),
+            Err(e) => e.is_damage() && copies.contains(&name),
+        };
+        if goes(&name) && is_manifest() {
+            delete_both(repository, Area::Snapshots, name)?;
+            removed.insert(name);
         }
     }
-    Ok(removed)
-}
-
-fn is_manifest(repository: &Repository, name: Uuid) -> bool {
-    let object = crate::session::read_snapshot(repository, name);
-    matches!(object, Ok(Some(SnapshotObject::Manifest(_))))
+    // Copies that were put late, or whose manifest was lost.
+    for name in copies.difference(&removed).filter(|name| goes(name)) {
+        let key = copy_key(Area::Snapshots, *name);
+        repository.backend().delete(&key)?;
+    }
+    Ok(removed.len() as u64)
 }

@@ -305,7 +305,8 @@ fn whichever_call_of_a_fold_fails_nothing_that_was_said_is_lost() {
             let before = Notes::read(&repository).unwrap().facts;
             let faulty = std::sync::Arc::new(Faulty::new(memory));
             let other = over(faulty.clone());
-            faulty.fail_at(faulty.calls() + n, fault);
+            let at = faulty.calls() + n;
+            faulty.fail_at(at, fault);
             let folded = Notes::read(&other).and_then(|notes| fold(&other, notes, &|_| true));
             assert_eq!(
                 Notes::read(&repository).unwrap().facts,
@@ -317,8 +318,9 @@ fn whichever_call_of_a_fold_fails_nothing_that_was_said_is_lost() {
             fold(&repository, again, &|_| true).unwrap();
             assert_eq!(Notes::read(&repository).unwrap().facts, before);
             assert_eq!(names(&repository).len(), 1);
-            if folded.is_ok() {
-                assert!(n > 7, "a list, three gets, a put, three deletes: {n}");
+            if faulty.calls() < at {
+                folded.unwrap();
+                assert_eq!(n, 14, "two lists, three gets, two puts, six deletes");
                 break;
             }
         }

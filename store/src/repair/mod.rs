@@ -4,10 +4,11 @@
 //! A writer and a collector, which deletes no pack: bad ones go into a list, and gc sweeps it when
 //! no snapshot needs what is lost. This file is the order of a repair: plans as values, then their
 //! execution, part by part, as each part needs the ones before it. [`config`] puts back what has a
-//! fixed name, `index` makes segments anew, `packs` condemns and copies with `salvage`,
+//! fixed name, `copies` what has a copy, `index` makes segments anew, `packs` condemns and copies with `salvage`,
 //! `snapshots` and `rewrite` give up what is lost.
 
 pub mod config;
+mod copies;
 mod index;
 mod packs;
 mod rewrite;
@@ -21,13 +22,14 @@ pub use snapshots::Lost;
 
 use crate::backend::Key;
 use crate::error::AccessError;
-use crate::forget::forget;
+use crate::forget::{again, forget};
 use crate::format::objects::{Manifest, SessionKind};
 use crate::gc::Condemnation;
 use crate::id::{ChunkId, PackId, SegmentId, SnapshotId, Uuid};
 use crate::monitor::{Event, Monitor};
 use crate::repository::Repository;
 use crate::session::{Session, settle};
+use crate::snapshot::republish::republish;
 
 use packs::Survey;
 use snapshots::Rewritten;
@@ -108,6 +110,14 @@ pub enum Action {
         /// The name.
         name: Uuid,
         /// Why.
+        why: String,
+    },
+    /// Commits a snapshot again whose manifest is lost and was read from its copy, and forgets the
+    /// old name.
+    Republish {
+        /// The manifest.
+        manifest: Box<Manifest>,
+        /// What is wrong with the object itself.
         why: String,
     },
     /// Puts a tombstone at a name that vanished.
@@ -350,6 +360,7 @@ impl Run<'_> {
                     format!("{why}: marked as forgotten"),
                 );
             }
+            Action::Republish { manifest, why } => self.republish(&manifest, &why)?,
             Action::Settle { name } => {
                 if !dry {
                     settle(repository, name)?;
@@ -422,6 +433,37 @@ impl Run<'_> {
             let (chunks, bytes) = packs::salvage(self.repository, packs)?;
             self.report.chunks_copied = chunks;
             self.report.bytes_copied = bytes;
+        }
+        Ok(())
+    }
+
+    fn republish(&mut self, manifest: &Manifest, why: &str) -> Result<(), AccessError> {
+        let object = format!("snapshots/{}", manifest.name);
+        let id = manifest.id;
+        if self.options.dry_run {
+            self.done(object, format!("{why}: put back from its copy"));
+            return Ok(());
+        }
+        match republish(self.repository, &again(manifest))? {
+            Some(stands) => {
+                forget(self.repository, manifest.name)?;
+                let what = format!("{why}: put back from its copy");
+                let note = format!("{object}: {what}");
+                self.monitor.event(Event::Note(&note));
+                self.report.done.push(Done {
+                    object,
+                    what,
+                    snapshot: Some(stands.id),
+                    parts: Vec::new(),
+                });
+            }
+            None => self.report.losses.push(Loss {
+                object,
+                what: format!("{why}; what it refers to changed while it was put back"),
+                snapshot: Some(id),
+                hint: "start it again".to_owned(),
+                ..Loss::default()
+            }),
         }
         Ok(())
     }

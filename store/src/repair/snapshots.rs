@@ -4,7 +4,8 @@
 //! a new name, and the damaged snapshot is forgotten (gc-protocol.md, "Repair").
 
 use super::packs::Survey;
-use super::{Action, Loss, rewrite};
+use super::rewrite::{self, Parts};
+use super::{Action, Loss, copies};
 use crate::backend::Area;
 use crate::crypto::Kind;
 use crate::error::AccessError;
@@ -40,7 +41,8 @@ pub(super) fn plan(
     let mut plan = (Vec::new(), Vec::new());
     let seen = Seen::load(repository);
     let list = SnapshotList::read(repository)?;
-    for (area, name) in seen.missing(&list) {
+    let missing = seen.missing(&list).into_iter();
+    for (area, name) in missing.filter(|(_, name)| !list.unlisted.contains(name)) {
         match (area, lost) {
             (Area::Trash, _) => plan.0.push(Action::Forget {
                 name,
@@ -55,7 +57,12 @@ pub(super) fn plan(
             }),
         }
     }
-    for (name, why) in &unreadable(repository, &list)? {
+    let again = again(repository, &list)?;
+    for (name, why) in list
+        .unreadable
+        .iter()
+        .filter(|u| again.unreadable.contains(u))
+    {
         if lost == Lost::GiveUp || is_tombstone_sized(repository, *name)? {
             plan.0.push(Action::Forget {
                 name: *name,
@@ -71,43 +78,56 @@ pub(super) fn plan(
         }
     }
     notes(repository, lost, &mut plan)?;
+    copies::plan(repository, lost, &mut plan.0)?;
     let mut places = survey.places(repository)?;
     for manifest in &list.committed {
         let parts = rewrite::survey(repository, manifest, &mut places)?;
-        if parts.count == 0 {
-            continue;
-        }
-        match lost {
-            // It was to be gone on with; what is left of it would be of no help.
-            Lost::GiveUp if manifest.partial => plan.0.push(Action::Forget {
-                name: manifest.name,
-                why: "a checkpoint that has lost data".into(),
-            }),
-            Lost::GiveUp => plan.0.push(Action::Rewrite {
-                manifest: Box::new(manifest.clone()),
-                parts: parts.named,
-                count: parts.count,
-            }),
-            Lost::Keep => plan.1.push(Loss {
-                object: format!("snapshots/{}", manifest.name),
-                what: format!("snapshot {:.8} refers to data that is lost", manifest.id),
-                snapshot: Some(manifest.id),
-                parts: parts.named,
-                count: parts.count,
-                hint: HEAL.into(),
-            }),
+        if parts.count > 0 {
+            incomplete(manifest, parts, lost, &mut plan);
+        } else if let Some(flaw) = list.flawed.get(&manifest.name)
+            && again.flawed.contains_key(&manifest.name)
+        {
+            plan.0.push(copies::put_back(manifest, flaw, &list));
         }
     }
     Ok(plan)
 }
 
-/// Notes that do not open: nobody can tell what they said.
+/// What to do about a snapshot that refers to what is lost.
+fn incomplete(manifest: &Manifest, parts: Parts, lost: Lost, plan: &mut (Vec<Action>, Vec<Loss>)) {
+    match lost {
+        // It was to be gone on with; what is left of it would be of no help.
+        Lost::GiveUp if manifest.partial => plan.0.push(Action::Forget {
+            name: manifest.name,
+            why: "a checkpoint that has lost data".into(),
+        }),
+        Lost::GiveUp => plan.0.push(Action::Rewrite {
+            manifest: Box::new(manifest.clone()),
+            parts: parts.named,
+            count: parts.count,
+        }),
+        Lost::Keep => plan.1.push(Loss {
+            object: format!("snapshots/{}", manifest.name),
+            what: format!("snapshot {:.8} refers to data that is lost", manifest.id),
+            snapshot: Some(manifest.id),
+            parts: parts.named,
+            count: parts.count,
+            hint: HEAL.into(),
+        }),
+    }
+}
+
+/// Notes that do not open: their copies stand in their place, or nobody can tell what they said.
 fn notes(
     repository: &Repository,
     lost: Lost,
     plan: &mut (Vec<Action>, Vec<Loss>),
 ) -> Result<(), AccessError> {
-    for (name, why) in Notes::read(repository)?.unreadable {
+    let notes = Notes::read(repository)?;
+    for (name, why) in notes.flawed {
+        plan.0.extend(copies::put_back_note(repository, name, why)?);
+    }
+    for (name, why) in notes.unreadable {
         match lost {
             Lost::GiveUp => plan.0.push(Action::Remove {
                 key: named_key(Area::Notes, name),
@@ -126,18 +146,13 @@ fn notes(
     Ok(())
 }
 
-/// What does not open at `snapshots/`, with the reason, when it is read once more: what storage
-/// answered wrongly once is not given up for that.
-fn unreadable(
-    repository: &Repository,
-    list: &SnapshotList,
-) -> Result<Vec<(Uuid, String)>, AccessError> {
-    if list.unreadable.is_empty() {
-        return Ok(Vec::new());
+/// The snapshots once more, if any does not open: what storage answered wrongly once is not given
+/// up for that.
+fn again(repository: &Repository, list: &SnapshotList) -> Result<SnapshotList, AccessError> {
+    match list.unreadable.is_empty() && list.flawed.is_empty() {
+        true => Ok(SnapshotList::default()),
+        false => SnapshotList::read(repository),
     }
-    let mut again = SnapshotList::read(repository)?.unreadable;
-    again.retain(|(name, _)| list.unreadable.iter().any(|(first, _)| first == name));
-    Ok(again)
 }
 
 /// Whether an object at `snapshots/` is as long as a tombstone. No manifest is as short, and a

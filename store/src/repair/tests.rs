@@ -1,6 +1,8 @@
 //! Repair on the memory backend: whatever is damaged in whatever way, what is left is made whole,
 //! the rest is named, gc goes on, and nothing that could be read before is lost.
 
+mod copies;
+
 use std::sync::Arc;
 
 use super::*;
@@ -447,6 +449,12 @@ fn a_key_slot_comes_back_only_from_itself() {
     assert!(matches!(error, OpenError::WrongKey));
 }
 
+/// Removes the copy of a manifest.
+fn lose_copy(memory: &Memory, manifest: &Key) {
+    let name = manifest.name().parse().unwrap();
+    assert!(memory.remove(&crate::copies::copy_key(Area::Snapshots, name)));
+}
+
 #[test]
 fn manifests_that_do_not_open_stop_gc_until_they_are_given_up() {
     let (memory, source) = two(PLAIN);
@@ -454,6 +462,7 @@ fn manifests_that_do_not_open_stop_gc_until_they_are_given_up() {
         let memory = memory.fork();
         let key = keys(&memory, Area::Snapshots).remove(0);
         harm(&memory, &key, how);
+        lose_copy(&memory, &key);
         let report = fix(&memory, PLAIN);
         assert_eq!((report.done.len(), report.losses.len()), (0, 1));
         assert!(collect(&memory, PLAIN).is_err());
@@ -490,7 +499,9 @@ fn names_that_vanished_are_settled_again() {
     forget(&repository, names[0]).unwrap();
     crate::gc::remember(&repository, &SnapshotList::read(&repository).unwrap());
     memory.remove(&uuid_key(Area::Trash, names[0]));
-    memory.remove(&uuid_key(Area::Snapshots, names[1]));
+    let lost = uuid_key(Area::Snapshots, names[1]);
+    memory.remove(&lost);
+    lose_copy(&memory, &lost);
     let state = ConfigState {
         stored: memory.get(&Key::config()).unwrap(),
         fault: None,

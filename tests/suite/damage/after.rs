@@ -241,6 +241,7 @@ fn noun(object: &Value) -> &'static str {
         Some(("gc", _)) => "gc list",
         Some(("sessions", _)) => "session",
         Some(("notes", _)) => "note",
+        Some(("copies", _)) => "copy",
         _ => panic!("the table has no word for {path}"),
     }
 }

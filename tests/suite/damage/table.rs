@@ -49,7 +49,7 @@ const COLUMNS: [&str; 9] = [
 ];
 
 /// The objects, in the order of the table.
-const OBJECTS: [&str; 21] = [
+const OBJECTS: [&str; 23] = [
     CONFIG,
     "key slot that opens it",
     "another key slot",
@@ -69,6 +69,8 @@ const OBJECTS: [&str; 21] = [
     "gc list",
     "open list of a gc list",
     "note",
+    "copy of a manifest",
+    "copy of a note",
     SEGMENT_WITH_CACHE,
     CACHE,
 ];
@@ -187,7 +189,13 @@ impl Scene {
         objects.insert("manifest, forgotten", manifest);
         objects.insert("marker of the forgotten", marker);
         let note = || drop(world.ok(["check", "--read-data"]));
-        objects.insert("note", only(fresh(&world, "notes", note)));
+        let note = only(fresh(&world, "notes", note));
+        let copies = world.repository().join("copies");
+        let copy = copies.join(format!("notes.{}", super::name_of(&note)));
+        objects.insert("copy of a note", copy);
+        objects.insert("note", note);
+        let copy = format!("snapshots.{}", super::name_of(&objects["manifest, second"]));
+        objects.insert("copy of a manifest", copies.join(copy));
         let in_cache = data::files(&world.path("cache")).into_iter();
         let mut index = in_cache.filter(|f| super::name_of(f).ends_with(".redb"));
         objects.insert(CACHE, index.next().unwrap());

@@ -1,0 +1,52 @@
+//! On which machine, and by which command, a table was made.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+/// Lines of Markdown that stand above the tables.
+pub fn header(scratch: &Path) -> String {
+    let mut out = String::from("# hucha beside its peers\n\n");
+    let command: Vec<String> = std::env::args().skip(1).collect();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let memory = field("/proc/meminfo", "MemTotal").unwrap_or_default();
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let _ = writeln!(out, "- command: `hucha-benches {}`", command.join(" "));
+    let processor = field("/proc/cpuinfo", "model name").unwrap_or_default();
+    let _ = writeln!(
+        out,
+        "- machine: {cores} cores, {processor}; {memory} memory"
+    );
+    let _ = writeln!(
+        out,
+        "- Linux {}, file system {}",
+        kernel.trim(),
+        file_system(scratch).unwrap_or_default()
+    );
+    out.push_str(
+        "\nEvery tool encrypts, runs with its own defaults, and gives back bytes that are compared. \
+         Times are wall clock, medians where something is done several times; *check* reads all \
+         data; *forget+gc* keeps two snapshots. The last line is hucha's figure divided by the best \
+         of the others: below 1 hucha is better.\n",
+    );
+    out
+}
+
+/// The value behind the first `name:` of a file.
+fn field(file: &str, name: &str) -> Option<String> {
+    let text = fs::read_to_string(file).ok()?;
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+/// What a folder lies on, by the longest mount point above it.
+fn file_system(folder: &Path) -> Option<String> {
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    let mounts = mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        Some((words.next()?, words.next()?))
+    });
+    let above = mounts.filter(|(point, _)| folder.starts_with(point));
+    let (_, kind) = above.max_by_key(|(point, _)| point.len())?;
+    Some(kind.to_owned())
+}
