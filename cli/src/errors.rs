@@ -306,9 +306,7 @@ impl From<GcError> for Failure {
 impl From<TreeError> for Failure {
     fn from(error: TreeError) -> Failure {
         let code = match &error {
-            TreeError::Pattern(_) | TreeError::NothingTyped | TreeError::NoFileName(_) => {
-                Code::Usage
-            }
+            TreeError::NothingTyped | TreeError::NoFileName(_) => Code::Usage,
             _ => Code::Failed,
         };
         Failure::of(code, &error)

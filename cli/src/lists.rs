@@ -9,18 +9,15 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use hucha_sources::expand::expand;
-use hucha_sources::pattern::{Case, Patterns};
+use hucha_sources::pattern::{Case, Matcher, Patterns};
 
-use crate::args::TreeArgs;
+use crate::args::{ChoiceArgs, ExcludeArgs, TreeArgs};
 use crate::errors::Failure;
-use crate::settings::Variables;
+use crate::settings::{Variables, variable};
 
 /// The patterns of a file: blank lines and those that begin with `#` mean nothing, variables are
 /// replaced.
-///
-/// # Errors
-/// When the file cannot be read, a pattern is malformed or a variable is not set.
-pub fn patterns(file: &Path, case: Case, variables: Variables<'_>) -> Result<Vec<String>, Failure> {
+fn patterns(file: &Path, case: Case, variables: Variables<'_>) -> Result<Vec<String>, Failure> {
     let text = read(file)?;
     let mut patterns = Vec::new();
     for (number, line) in lines(file, &text)? {
@@ -32,13 +29,40 @@ pub fn patterns(file: &Path, case: Case, variables: Variables<'_>) -> Result<Vec
     Ok(patterns)
 }
 
-/// Patterns that were typed, and those of files.
+/// What is left out by pattern.
 ///
 /// # Errors
-/// As [`patterns`].
-pub fn all_patterns(
-    typed: &[String],
-    files: &[PathBuf],
+/// When a pattern is malformed, or a file of patterns cannot be read.
+pub fn excluded(args: &ExcludeArgs) -> Result<Matcher, Failure> {
+    matcher(
+        (&args.exclude, &args.exclude_file),
+        (&args.iexclude, &args.iexclude_file),
+    )
+}
+
+/// What alone is taken; nothing: all is.
+///
+/// # Errors
+/// As [`excluded`].
+pub fn included(args: &ChoiceArgs) -> Result<Matcher, Failure> {
+    matcher(
+        (&args.include, &args.include_file),
+        (&args.iinclude, &args.iinclude_file),
+    )
+}
+
+/// Patterns as typed, and files of more.
+type Given<'a> = (&'a [String], &'a [PathBuf]);
+
+fn matcher(exact: Given<'_>, any_case: Given<'_>) -> Result<Matcher, Failure> {
+    let exact = all_patterns(exact, Case::Differs, &variable)?;
+    let any_case = all_patterns(any_case, Case::Ignored, &variable)?;
+    Ok(Matcher::new(&exact, &any_case)?)
+}
+
+/// Patterns that were typed, and those of files.
+fn all_patterns(
+    (typed, files): Given<'_>,
     case: Case,
     variables: Variables<'_>,
 ) -> Result<Vec<String>, Failure> {

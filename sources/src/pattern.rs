@@ -126,6 +126,42 @@ impl Patterns {
     }
 }
 
+/// Patterns that tell large letters from small ones beside such that do not. A path matches when
+/// it matches either list; `!` takes back within its own list.
+#[derive(Debug, Clone, Default)]
+pub struct Matcher {
+    exact: Patterns,
+    any_case: Patterns,
+}
+
+impl Matcher {
+    /// Reads both lists; empty patterns are skipped.
+    ///
+    /// # Errors
+    /// The first pattern that is malformed.
+    pub fn new<S: AsRef<str>>(exact: &[S], any_case: &[S]) -> Result<Matcher, PatternError> {
+        Ok(Matcher {
+            exact: Patterns::new(exact)?,
+            any_case: Patterns::with(any_case, Case::Ignored)?,
+        })
+    }
+
+    /// Whether there is no pattern at all.
+    pub fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.any_case.is_empty()
+    }
+
+    /// As [`Patterns::matches`], by either list.
+    pub fn matches(&self, path: &[u8]) -> bool {
+        self.exact.matches(path) || self.any_case.matches(path)
+    }
+
+    /// As [`Patterns::may_match_below`], by either list.
+    pub fn may_match_below(&self, path: &[u8]) -> bool {
+        self.exact.may_match_below(path) || self.any_case.may_match_below(path)
+    }
+}
+
 /// Text as small letters; bytes that are no text stay.
 fn small_letters(bytes: &[u8]) -> Vec<u8> {
     let mut small = Vec::with_capacity(bytes.len());

@@ -121,6 +121,40 @@ fn what_is_wrong_with_an_option_is_said_and_nothing_is_stored() {
 }
 
 #[test]
+fn nothing_of_a_stream_can_be_left_out() {
+    let world = World::new();
+    write(&world, "list", "*.o\n");
+    for option in [
+        &["--exclude", "*.o"][..],
+        &["--iexclude", "*.o"],
+        &["--exclude-file", "list"],
+        &["--iexclude-file", "list"],
+        &["--ignore-file", ".gitignore"],
+        &["--exclude-caches"],
+        &["--exclude-if-present", ".nobackup"],
+        &["--exclude-larger-than", "4K"],
+        &["--one-file-system"],
+    ] {
+        let refused = |args: Vec<&str>, source: &str| {
+            let ran = world.run(args).expect(2);
+            let said = format!("{} leaves out files, and {source}", option[0]);
+            assert!(ran.stderr.contains(&said), "{}", ran.stderr);
+            assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+        };
+        let piped = [&["snapshot", "-"], option].concat();
+        refused(piped, "standard input is stored whole");
+        let command = ["--command-name", "x", "--", "touch", "begun"];
+        let printed = [&["snapshot"], option, &command].concat();
+        refused(printed, "what a command prints is stored whole");
+    }
+    let lists = ["snapshot", "--command-name", "x", "--files-from", "list"];
+    let lists = [&lists[..], &["--", "touch", "begun"]].concat();
+    world.run(lists).expect(2).says("are two snapshots");
+    assert!(!world.path("begun").exists(), "no command was run");
+    assert!(world.snapshots().is_empty());
+}
+
+#[test]
 fn an_excluded_path_that_was_typed_is_3() {
     let world = World::new();
     make(&world, &["s/a", "s/b"]);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::FilterArgs;
+use super::{ExcludeArgs, FilterArgs};
 
 /// `restore`.
 #[derive(Debug, Args)]
@@ -84,28 +84,15 @@ pub struct ChoiceArgs {
     /// The same, whatever the case of letters
     #[arg(long, value_name = "FILE")]
     pub iinclude_file: Vec<PathBuf>,
-    /// Leave out what matches; several times
-    #[arg(short, long, value_name = "PATTERN")]
-    pub exclude: Vec<String>,
-    /// The same, whatever the case of letters
-    #[arg(long, value_name = "PATTERN")]
-    pub iexclude: Vec<String>,
-    /// Leave out what matches a line of FILE; several times
-    #[arg(long, value_name = "FILE")]
-    pub exclude_file: Vec<PathBuf>,
-    /// The same, whatever the case of letters
-    #[arg(long, value_name = "FILE")]
-    pub iexclude_file: Vec<PathBuf>,
+    /// What is left out
+    #[command(flatten)]
+    pub exclude: ExcludeArgs,
 }
 
 impl ChoiceArgs {
     /// Whether nothing is left out.
     pub fn takes_all(&self) -> bool {
-        self.includes_all()
-            && self.exclude.is_empty()
-            && self.iexclude.is_empty()
-            && self.exclude_file.is_empty()
-            && self.iexclude_file.is_empty()
+        self.includes_all() && self.exclude.is_empty()
     }
 
     /// Whether nothing says that only some of it is taken.

@@ -1,11 +1,10 @@
 //! Options of `rewrite`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 use clap::Args;
 
-use super::FilterArgs;
+use super::{ExcludeArgs, FilterArgs};
 
 /// `rewrite`.
 #[derive(Debug, Args)]
@@ -27,15 +26,9 @@ pub struct RewriteArgs {
     /// Which snapshots are rewritten
     #[command(flatten)]
     pub filter: FilterArgs,
-    /// Leave out what matches; several times
-    #[arg(short, long, value_name = "PATTERN")]
-    pub exclude: Vec<String>,
-    /// The same; large and small letters are the same
-    #[arg(long, value_name = "PATTERN")]
-    pub iexclude: Vec<String>,
-    /// Read patterns from a file, one a line; lines that begin with `#` are skipped
-    #[arg(long, value_name = "FILE")]
-    pub exclude_file: Vec<PathBuf>,
+    /// What is left out
+    #[command(flatten)]
+    pub exclude: ExcludeArgs,
     /// Forget each snapshot that was rewritten
     #[arg(long)]
     pub forget: bool,

@@ -5,25 +5,16 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::ExcludeArgs;
 use crate::sizes::parse_size;
 
 /// What of file trees is read.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "What is read")]
 pub struct TreeArgs {
-    /// Leave out what matches: `*.o`, `cache/tmp`, `/home/*/.cache`; several times
-    #[arg(short, long, value_name = "PATTERN")]
-    pub exclude: Vec<String>,
-    /// The same, whatever the case of letters
-    #[arg(long, value_name = "PATTERN")]
-    pub iexclude: Vec<String>,
-    /// Leave out what matches a line of FILE: `#` begins a comment, `!` takes back, `$NAME` is a
-    /// variable, `$$` a dollar sign; several times
-    #[arg(long, value_name = "FILE")]
-    pub exclude_file: Vec<PathBuf>,
-    /// The same, whatever the case of letters
-    #[arg(long, value_name = "FILE")]
-    pub iexclude_file: Vec<PathBuf>,
+    /// What is left out by pattern
+    #[command(flatten)]
+    pub exclude: ExcludeArgs,
     /// Obey files of this name in the folders that are read, by git's rules: `.gitignore`; several
     /// times
     #[arg(long, value_name = "NAME")]
@@ -60,5 +51,43 @@ impl TreeArgs {
             &self.files_from_raw,
         ];
         lists.iter().any(|list| !list.is_empty())
+    }
+
+    /// The first option that was given of those that mean nothing where no files are read.
+    pub fn leaves_out(&self) -> Option<&'static str> {
+        let given = [
+            ("--ignore-file", !self.ignore_file.is_empty()),
+            ("--exclude-caches", self.exclude_caches),
+            ("--exclude-if-present", !self.exclude_if_present.is_empty()),
+            ("--exclude-larger-than", self.exclude_larger_than.is_some()),
+            ("--one-file-system", self.one_file_system),
+        ];
+        let others = given.into_iter().find_map(|(name, is)| is.then_some(name));
+        self.exclude.first().or(others)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{ArgAction, Command, FromArgMatches};
+
+    use super::*;
+
+    #[test]
+    fn no_option_is_forgotten() {
+        let command = TreeArgs::augment_args(Command::new("x"));
+        for option in command.get_arguments() {
+            let name = format!("--{}", option.get_long().unwrap());
+            let mut typed = vec!["x", &name];
+            if !matches!(option.get_action(), ArgAction::SetTrue) {
+                typed.push("1");
+            }
+            let matches = command.clone().try_get_matches_from(typed).unwrap();
+            let args = TreeArgs::from_arg_matches(&matches).unwrap();
+            match args.has_lists() {
+                true => assert_eq!(args.leaves_out(), None, "{name}"),
+                false => assert_eq!(args.leaves_out(), Some(&*name)),
+            }
+        }
     }
 }

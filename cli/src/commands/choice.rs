@@ -1,39 +1,16 @@
 //! Which entries of a snapshot are taken: the patterns of `restore` and `archive`.
 
-use hucha_sources::pattern::{Case, PatternError, Patterns};
+use hucha_sources::pattern::Matcher;
 use hucha_store::restore::Select;
 
 use crate::args::ChoiceArgs;
 use crate::errors::Failure;
 use crate::lists;
-use crate::settings::variable;
-
-/// Patterns with regard to the case of letters, and without.
-struct Both([Patterns; 2]);
-
-impl Both {
-    fn new<S: AsRef<str>>(exact: &[S], any_case: &[S]) -> Result<Both, PatternError> {
-        let exact = Patterns::with(exact, Case::Differs)?;
-        Ok(Both([exact, Patterns::with(any_case, Case::Ignored)?]))
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.iter().all(Patterns::is_empty)
-    }
-
-    fn matches(&self, path: &[u8]) -> bool {
-        self.0.iter().any(|patterns| patterns.matches(path))
-    }
-
-    fn may_match_below(&self, path: &[u8]) -> bool {
-        self.0.iter().any(|patterns| patterns.may_match_below(path))
-    }
-}
 
 /// Which entries are taken. Patterns see paths as they will stand in the target, as restic's do.
 pub struct Choice {
-    include: Both,
-    exclude: Both,
+    include: Matcher,
+    exclude: Matcher,
     /// Of the folder that is taken.
     prefix: Vec<u8>,
 }
@@ -44,16 +21,9 @@ impl Choice {
     /// # Errors
     /// When a pattern is malformed, or a file of patterns cannot be read.
     pub fn new(args: &ChoiceArgs, path: &[u8]) -> Result<Choice, Failure> {
-        let all = |typed, files, case| lists::all_patterns(typed, files, case, &variable);
         Ok(Choice {
-            include: Both::new(
-                &all(&args.include, &args.include_file, Case::Differs)?,
-                &all(&args.iinclude, &args.iinclude_file, Case::Ignored)?,
-            )?,
-            exclude: Both::new(
-                &all(&args.exclude, &args.exclude_file, Case::Differs)?,
-                &all(&args.iexclude, &args.iexclude_file, Case::Ignored)?,
-            )?,
+            include: lists::included(args)?,
+            exclude: lists::excluded(&args.exclude)?,
             prefix: path.to_vec(),
         })
     }
@@ -84,8 +54,8 @@ mod tests {
 
     fn choice(include: &[&str], exclude: &[&str], prefix: &[u8]) -> Choice {
         Choice {
-            include: Both::new(include, &[]).unwrap(),
-            exclude: Both::new(exclude, &[]).unwrap(),
+            include: Matcher::new(include, &[]).unwrap(),
+            exclude: Matcher::new(exclude, &[]).unwrap(),
             prefix: prefix.to_vec(),
         }
     }
@@ -112,8 +82,8 @@ mod tests {
     #[test]
     fn whatever_the_case() {
         let choice = Choice {
-            include: Both::new(&["/A"], &["/b/*.TXT"]).unwrap(),
-            exclude: Both::new(&["X"], &["c.Txt"]).unwrap(),
+            include: Matcher::new(&["/A"], &["/b/*.TXT"]).unwrap(),
+            exclude: Matcher::new(&["X"], &["c.Txt"]).unwrap(),
             prefix: Vec::new(),
         };
         assert_eq!(choice.select(b"B", true), Select::Descend);

@@ -1,7 +1,5 @@
 //! `rewrite`.
 
-use hucha_sources::pattern::{Case, Patterns};
-use hucha_store::entry::Entry;
 use hucha_store::forget::forget;
 use hucha_store::format::objects::Manifest;
 use hucha_store::notes::Notes;
@@ -14,12 +12,11 @@ use crate::errors::{Code, Failure, Outcome};
 use crate::open::open;
 use crate::render::json::Rewritten;
 use crate::render::text;
-use crate::settings::variable;
 use crate::{lists, times};
 
 /// Commits snapshots again without what is excluded.
 pub fn rewrite(run: &mut Run, args: &RewriteArgs) -> Outcome {
-    let excluded = Excluded::new(args)?;
+    let excluded = lists::excluded(&args.exclude)?;
     if excluded.is_empty() && args.new_host.is_none() && args.new_time.is_none() {
         let failure = Failure::usage("nothing to leave out or to change");
         return Err(failure.hint("use --exclude PATTERN, --new-host or --new-time"));
@@ -32,7 +29,7 @@ pub fn rewrite(run: &mut Run, args: &RewriteArgs) -> Outcome {
         None => None,
     };
     let options = RewriteOptions {
-        exclude: &|entry| excluded.matches(entry),
+        exclude: &|entry| excluded.matches(&entry.path),
         host: args.new_host.clone(),
         time,
         dry_run: run.settings.dry_run,
@@ -60,33 +57,6 @@ pub fn rewrite(run: &mut Run, args: &RewriteArgs) -> Outcome {
         );
     }
     Ok(Code::Done)
-}
-
-/// Patterns with and without regard to case.
-struct Excluded {
-    patterns: Patterns,
-    any_case: Patterns,
-}
-
-impl Excluded {
-    fn new(args: &RewriteArgs) -> Result<Excluded, Failure> {
-        let mut patterns = args.exclude.clone();
-        for file in &args.exclude_file {
-            patterns.extend(lists::patterns(file, Case::Differs, &variable)?);
-        }
-        Ok(Excluded {
-            patterns: Patterns::new(&patterns)?,
-            any_case: Patterns::with(&args.iexclude, Case::Ignored)?,
-        })
-    }
-
-    fn is_empty(&self) -> bool {
-        self.patterns.is_empty() && self.any_case.is_empty()
-    }
-
-    fn matches(&self, entry: &Entry) -> bool {
-        self.patterns.matches(&entry.path) || self.any_case.matches(&entry.path)
-    }
 }
 
 fn tell(

@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::sync::atomic::Ordering;
 
 use hucha_sources::command::{Command, ErrorOutput};
-use hucha_sources::pattern::Case;
 use hucha_sources::stream::Stream;
 use hucha_sources::tree::{FileTree, Presence, TreeOptions};
 use hucha_store::clock::Timestamp;
@@ -27,7 +26,7 @@ use crate::outside::{this_process, user_name};
 use crate::render::json::{Snapshot, Taken};
 use crate::render::progress::Progress;
 use crate::render::text;
-use crate::settings::{Level, Settings, variable};
+use crate::settings::{Level, Settings};
 use crate::sizes::parse_every;
 use crate::{lists, names, signals, times};
 
@@ -86,9 +85,10 @@ fn parent(
 /// What is read.
 fn source(args: &SnapshotArgs, time: Timestamp) -> Result<Box<dyn Source>, Failure> {
     if let Some(name) = &args.command_name {
-        if !args.paths.is_empty() {
+        if !args.paths.is_empty() || args.tree.has_lists() {
             return Err(Failure::usage("--command-name and paths are two snapshots"));
         }
+        refuse_to_leave_out(args, "what a command prints")?;
         let command = Command::new(name, &args.command, time, ErrorOutput::Inherit)?;
         signals::stop_with_us(command.stopper());
         return Ok(Box::new(command));
@@ -103,6 +103,7 @@ fn source(args: &SnapshotArgs, time: Timestamp) -> Result<Box<dyn Source>, Failu
         if paths.len() > 1 || args.tree.has_lists() {
             return Err(Failure::usage("`-` and paths are two snapshots"));
         }
+        refuse_to_leave_out(args, "standard input")?;
         return Ok(Box::new(Stream::new(&args.stdin_name, stdin(), time)?));
     }
     let base = std::env::current_dir()
@@ -115,17 +116,25 @@ fn source(args: &SnapshotArgs, time: Timestamp) -> Result<Box<dyn Source>, Failu
     Ok(Box::new(FileTree::new(&paths, base, tree_options(args)?)?))
 }
 
+/// A stream is stored whole: an option that leaves out files would be obeyed by nobody.
+fn refuse_to_leave_out(args: &SnapshotArgs, source: &str) -> Result<(), Failure> {
+    match args.tree.leaves_out() {
+        None => Ok(()),
+        Some(option) => Err(Failure::usage(format_args!(
+            "{option} leaves out files, and {source} is stored whole"
+        ))),
+    }
+}
+
 /// What is left out, patterns of files among it.
 fn tree_options(all: &SnapshotArgs) -> Result<TreeOptions, Failure> {
     let args = &all.tree;
-    let patterns = |typed, files, case| lists::all_patterns(typed, files, case, &variable);
     let mut if_present: Vec<Presence> = args.exclude_if_present.iter().map(presence).collect();
     if args.exclude_caches {
         if_present.push(Presence::cachedir());
     }
     Ok(TreeOptions {
-        exclude: patterns(&args.exclude, &args.exclude_file, Case::Differs)?,
-        exclude_any_case: patterns(&args.iexclude, &args.iexclude_file, Case::Ignored)?,
+        exclude: lists::excluded(&args.exclude)?,
         larger_than: args.exclude_larger_than,
         one_file_system: args.one_file_system,
         if_present,

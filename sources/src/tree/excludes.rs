@@ -15,7 +15,7 @@ use super::contents::open_quietly;
 use super::names::Names;
 use super::{Presence, TreeError, TreeOptions};
 use crate::ignore::IgnoreFile;
-use crate::pattern::{Case, Patterns};
+use crate::pattern::Matcher;
 
 /// Longest file of ignore rules that is used.
 const MAX_IGNORE_FILE: u64 = 16 << 20;
@@ -23,8 +23,7 @@ const MAX_IGNORE_FILE: u64 = 16 << 20;
 /// The options of a tree, ready for use.
 #[derive(Debug)]
 pub(super) struct Excludes {
-    patterns: Patterns,
-    any_case: Patterns,
+    patterns: Matcher,
     larger_than: Option<u64>,
     pub(super) one_file_system: bool,
     if_present: Vec<(CString, Vec<u8>)>,
@@ -44,8 +43,7 @@ impl Excludes {
         let if_present = options.if_present.iter().map(presence);
         let ignore_files = options.ignore_files.iter().map(|name| file_name(name));
         Ok(Excludes {
-            patterns: Patterns::new(&options.exclude)?,
-            any_case: Patterns::with(&options.exclude_any_case, Case::Ignored)?,
+            patterns: options.exclude.clone(),
             larger_than: options.larger_than,
             one_file_system: options.one_file_system,
             if_present: if_present.collect::<Result<_, TreeError>>()?,
@@ -60,7 +58,7 @@ impl Excludes {
 
     /// By a pattern, for an absolute path.
     pub(super) fn by_path(&self, path: &[u8]) -> bool {
-        self.patterns.matches(path) || self.any_case.matches(path)
+        self.patterns.matches(path)
     }
 
     /// By the size of a file.

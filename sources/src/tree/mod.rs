@@ -43,16 +43,13 @@ pub use walk::FileTree;
 
 use hucha_store::snapshot::Compare;
 
-use crate::pattern::PatternError;
+use crate::pattern::Matcher;
 
 /// How a file tree is read.
 #[derive(Debug, Clone, Default)]
 pub struct TreeOptions {
-    /// Patterns of what is left out, matched against absolute paths; see [`crate::pattern`]. An
-    /// excluded folder is not entered.
-    pub exclude: Vec<String>,
-    /// The same, whatever the case of letters.
-    pub exclude_any_case: Vec<String>,
+    /// What is left out, matched against absolute paths. An excluded folder is not entered.
+    pub exclude: Matcher,
     /// Files of more bytes are left out.
     pub larger_than: Option<u64>,
     /// Folders on which another file system than that of the typed path is mounted stay empty.
@@ -150,9 +147,6 @@ pub enum TreeError {
     /// An option that there is for Unix only.
     #[error("{0} is not possible on this system")]
     NotHere(&'static str),
-    /// A pattern of what is left out.
-    #[error(transparent)]
-    Pattern(#[from] PatternError),
     /// The folder that typed paths start from cannot be resolved.
     #[error("the working folder cannot be resolved")]
     Base(#[source] io::Error),

@@ -16,15 +16,14 @@ use hucha_store::target::{
 };
 
 use super::{Missing, TargetOptions, TreeError, TreeOptions};
-use crate::pattern::{Case, Patterns};
+use crate::pattern::Matcher;
 
 /// Files and folders below typed paths.
 pub struct FileTree {
     /// Stored name and place, sorted by name, none within another.
     typed: Vec<(Vec<u8>, PathBuf)>,
     missing: Vec<Missing>,
-    patterns: Patterns,
-    any_case: Patterns,
+    excluded: Matcher,
     larger_than: Option<u64>,
 }
 
@@ -32,7 +31,7 @@ impl FileTree {
     /// Looks at what was typed, relative to the folder `base`.
     ///
     /// # Errors
-    /// When nothing typed is there, a pattern is malformed, or an option is for Unix only.
+    /// When nothing typed is there, or an option is for Unix only.
     pub fn new(
         typed: &[OsString],
         base: PathBuf,
@@ -50,8 +49,6 @@ impl FileTree {
                 return Err(TreeError::NotHere(what));
             }
         }
-        let patterns = Patterns::new(&options.exclude)?;
-        let any_case = Patterns::with(&options.exclude_any_case, Case::Ignored)?;
         let (mut found, mut missing) = (Vec::new(), Vec::new());
         for path in typed {
             match fs::canonicalize(base.join(path)) {
@@ -70,8 +67,7 @@ impl FileTree {
         Ok(FileTree {
             typed: found,
             missing,
-            patterns,
-            any_case,
+            excluded: options.exclude,
             larger_than: options.larger_than,
         })
     }
@@ -82,7 +78,7 @@ impl FileTree {
     }
 
     fn visit(&self, sink: &mut dyn Sink, name: &[u8], place: &Path) -> Result<(), SourceError> {
-        if self.patterns.matches(name) || self.any_case.matches(name) {
+        if self.excluded.matches(name) {
             sink.excluded(name);
             return Ok(());
         }

@@ -37,8 +37,7 @@ fn case_differs_in_one_list_and_not_in_the_other() {
     let (_keep, base) = folder();
     make(&base, &["a.jpg", "b.JPG", "c.tmp", "d.TMP", "e"]);
     let options = TreeOptions {
-        exclude: vec!["*.tmp".into()],
-        exclude_any_case: vec!["*.Jpg".into()],
+        exclude: Matcher::new(&["*.tmp"], &["*.Jpg"]).unwrap(),
         ..TreeOptions::default()
     };
     let kept = walk_with(&base, &["."], options);

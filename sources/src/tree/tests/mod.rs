@@ -17,6 +17,7 @@ use hucha_store::source::{Open, Piece, Problem, Sink, Source, Stop};
 use hucha_store::target::Target;
 
 use super::{FileTree, FolderTarget, TargetOptions, TreeOptions};
+use crate::pattern::Matcher;
 
 /// A run of a file as it was pushed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,9 +130,8 @@ impl Kept {
 }
 
 fn tree(base: &Path, typed: &[&str], exclude: &[&str]) -> FileTree {
-    let exclude = exclude.iter().map(|text| (*text).to_owned()).collect();
     let options = TreeOptions {
-        exclude,
+        exclude: Matcher::new(exclude, &[]).unwrap(),
         ..TreeOptions::default()
     };
     tree_with(base, typed, options)
