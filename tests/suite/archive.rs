@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::damage::{Harm, harm};
 use crate::support::data::{Random, small_tree};
 use crate::support::{World, assert_same, differences, has_tool, is_root, tool};
 
@@ -218,11 +219,7 @@ fn a_damaged_snapshot_gives_no_archive_that_looks_complete() {
     // In the middle of the largest pack.
     let size = |path: &std::path::PathBuf| fs::metadata(path).unwrap().len();
     let pack = world.objects("packs").into_iter().max_by_key(size).unwrap();
-    let mut bytes = fs::read(&pack).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::set_permissions(&pack, fs::Permissions::from_mode(0o600)).unwrap();
-    fs::write(&pack, bytes).unwrap();
+    harm(&pack, Harm::FlipMiddle);
     for format in ["tar", "zip"] {
         let ran = world.run(["archive", "latest:src", "--format", format]);
         let ran = ran.expect(12).says("large one");

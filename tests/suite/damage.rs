@@ -6,116 +6,18 @@ mod parts;
 mod table;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::support::World;
-use crate::support::data::{self, Random, small_tree};
-
-/// What can happen to an object.
-#[derive(Debug, Clone, Copy)]
-enum Harm {
-    FlipMiddle,
-    FlipFirst,
-    FlipLast,
-    Halve,
-    Empty,
-    Remove,
-    Replace,
-}
-
-const HARMS: [Harm; 7] = [
-    Harm::FlipMiddle,
-    Harm::FlipFirst,
-    Harm::FlipLast,
-    Harm::Halve,
-    Harm::Empty,
-    Harm::Remove,
-    Harm::Replace,
-];
-
-fn harm(path: &Path, harm: Harm) {
-    let mut bytes = fs::read(path).unwrap();
-    let len = bytes.len();
-    match harm {
-        Harm::FlipMiddle => bytes[len / 2] ^= 0x10,
-        Harm::FlipFirst => bytes[0] ^= 0x01,
-        Harm::FlipLast => bytes[len - 1] ^= 0x80,
-        Harm::Halve => bytes.truncate(len / 2),
-        Harm::Empty => bytes.clear(),
-        Harm::Remove => return fs::remove_file(path).unwrap(),
-        Harm::Replace => bytes = Random(len as u64).bytes(len),
-    }
-    fs::write(path, bytes).unwrap();
-}
-
-/// A repository with two snapshots that is copied before each harm.
-struct Victim {
-    world: World,
-}
-
-impl Victim {
-    fn new() -> Victim {
-        let world = World::new();
-        small_tree(&world.path("src"), 1);
-        world.snapshot("src");
-        fs::write(world.path("src/a/more"), Random(2).bytes(300_000)).unwrap();
-        world.snapshot("src");
-        fs::rename(world.repository(), world.path("whole")).unwrap();
-        Victim { world }
-    }
-
-    /// Puts a whole copy in the repository's place, without a cache.
-    fn heal(&self) {
-        for name in ["repo", "cache", "back"] {
-            let _ = fs::remove_dir_all(self.world.path(name));
-        }
-        data::copy_folder(&self.world.path("whole"), &self.world.repository());
-    }
-
-    /// The objects of an area, relative to the repository.
-    fn objects(&self, area: &str) -> Vec<PathBuf> {
-        let root = self.world.path("whole");
-        let all = data::files(&root.join(area)).into_iter();
-        all.map(|f| f.strip_prefix(&root).unwrap().to_owned())
-            .collect()
-    }
-
-    /// Restored files are right; which are missing?
-    fn missing(&self) -> Vec<PathBuf> {
-        let (from, to) = (self.world.path("src"), self.world.path("back/src"));
-        let mut missing = Vec::new();
-        for file in data::files(&from) {
-            let name = file.strip_prefix(&from).unwrap();
-            let copy = to.join(name);
-            match fs::symlink_metadata(&copy) {
-                Err(_) => missing.push(name.to_owned()),
-                Ok(meta) if meta.is_symlink() => {}
-                Ok(_) => assert!(
-                    fs::read(&copy).unwrap() == fs::read(&file).unwrap(),
-                    "{name:?}"
-                ),
-            }
-        }
-        let strange = data::files(&to)
-            .into_iter()
-            .filter(|f| fs::symlink_metadata(from.join(f.strip_prefix(&to).unwrap())).is_err());
-        assert_eq!(strange.count(), 0, "half files are left");
-        missing
-    }
-}
-
-/// The end of an object's name, as messages show it.
-fn name_of(object: &Path) -> String {
-    object.file_name().unwrap().to_str().unwrap().to_owned()
-}
+use crate::support::damage::{Harm, Patient, harm, name_of};
+use crate::support::data;
 
 #[test]
 fn a_damaged_pack_is_found_and_the_rest_restored() {
-    let victim = Victim::new();
-    let world = &victim.world;
-    for pack in victim.objects("packs") {
-        for way in HARMS {
-            victim.heal();
+    let patient = Patient::new();
+    let world = &patient.world;
+    for pack in patient.objects("packs") {
+        for way in Harm::ALL {
+            patient.heal();
             harm(&world.repository().join(&pack), way);
             let told = world.run(["check", "--read-data"]).expect(12);
             let all = told.text() + &told.stderr;
@@ -123,7 +25,7 @@ fn a_damaged_pack_is_found_and_the_rest_restored() {
             let named = all.contains(&name_of(&pack)[..8]) || all.contains("chunk ");
             assert!(named || all.contains("page "), "{way:?}: {all}");
             let ran = world.run(["restore", "latest", "back"]);
-            let missing = victim.missing();
+            let missing = patient.missing();
             assert!([0, 12].contains(&ran.code()), "{way:?}: {}", ran.stderr);
             assert_eq!(
                 ran.code() == 12,
@@ -136,11 +38,11 @@ fn a_damaged_pack_is_found_and_the_rest_restored() {
 
 #[test]
 fn one_damaged_file_leaves_the_others_whole() {
-    let victim = Victim::new();
-    let world = &victim.world;
-    victim.heal();
+    let patient = Patient::new();
+    let world = &patient.world;
+    patient.heal();
     // The pack of the second snapshot's data holds one file only.
-    let first: Vec<PathBuf> = victim.objects("packs");
+    let first: Vec<PathBuf> = patient.objects("packs");
     let size = |p: &PathBuf| fs::metadata(world.path("whole").join(p)).unwrap().len();
     let only = first
         .iter()
@@ -150,7 +52,7 @@ fn one_damaged_file_leaves_the_others_whole() {
     let ran = world
         .run(["restore", "latest", "back", "--json"])
         .expect(12);
-    assert_eq!(victim.missing(), [PathBuf::from("a/more")]);
+    assert_eq!(patient.missing(), [PathBuf::from("a/more")]);
     assert_eq!(ran.object()["damaged"][0]["path"], "src/a/more");
     world.run(["cat", "latest:src/a/more"]).expect(12);
     assert!(world.ok(["cat", "latest:src/a/small"]).stdout.len() == 5_000);
@@ -163,11 +65,11 @@ fn one_damaged_file_leaves_the_others_whole() {
 
 #[test]
 fn a_damaged_segment_is_named() {
-    let victim = Victim::new();
-    let world = &victim.world;
-    for segment in victim.objects("index") {
-        for way in HARMS {
-            victim.heal();
+    let patient = Patient::new();
+    let world = &patient.world;
+    for segment in patient.objects("index") {
+        for way in Harm::ALL {
+            patient.heal();
             harm(&world.repository().join(&segment), way);
             let told = world.run(["check"]).expect(12);
             let all = told.text() + &told.stderr;
@@ -176,7 +78,7 @@ fn a_damaged_segment_is_named() {
             }
             let code = world.run(["restore", "latest", "back"]).code();
             assert_eq!(code, 12, "{way:?}");
-            victim.missing();
+            patient.missing();
             // gc deletes nothing of a repository that it cannot read.
             let before = data::files(&world.repository().join("packs"));
             let gc = world.run(["gc", "--force", "--max-unused", "0"]);
@@ -192,11 +94,11 @@ fn a_damaged_segment_is_named() {
 
 #[test]
 fn a_lost_manifest_is_named_and_comes_back_from_its_copy() {
-    let victim = Victim::new();
-    let world = &victim.world;
-    for manifest in victim.objects("snapshots") {
-        for way in HARMS {
-            victim.heal();
+    let patient = Patient::new();
+    let world = &patient.world;
+    for manifest in patient.objects("snapshots") {
+        for way in Harm::ALL {
+            patient.heal();
             harm(&world.repository().join(&manifest), way);
             let told = world.run(["check"]).expect(12);
             let all = told.text() + &told.stderr;
@@ -204,7 +106,7 @@ fn a_lost_manifest_is_named_and_comes_back_from_its_copy() {
             assert_eq!(world.ok(["snapshots", "--json"]).json().len(), 2);
             let restored = world.ok(["restore", "latest", "back"]);
             assert!(restored.stderr.contains("hucha repair"), "{way:?}");
-            assert!(victim.missing().is_empty());
+            assert!(patient.missing().is_empty());
             let gc = world.run(["gc", "--force", "--max-unused", "0"]).code();
             assert_eq!(gc == 12, matches!(way, Harm::Remove), "{way:?}: {gc}");
             world.ok(["repair"]);
@@ -217,11 +119,11 @@ fn a_lost_manifest_is_named_and_comes_back_from_its_copy() {
 
 #[test]
 fn a_damaged_manifest_without_a_copy_is_named_and_stops_gc() {
-    let victim = Victim::new();
-    let world = &victim.world;
-    for manifest in victim.objects("snapshots") {
+    let patient = Patient::new();
+    let world = &patient.world;
+    for manifest in patient.objects("snapshots") {
         for way in [Harm::FlipMiddle, Harm::Halve] {
-            victim.heal();
+            patient.heal();
             harm(&world.repository().join(&manifest), way);
             let copy = format!("copies/snapshots.{}", name_of(&manifest));
             harm(&world.repository().join(copy), Harm::Remove);
@@ -238,11 +140,11 @@ fn a_damaged_manifest_without_a_copy_is_named_and_stops_gc() {
 
 #[test]
 fn a_damaged_key_slot_is_told_and_never_a_wrong_key_opens() {
-    let victim = Victim::new();
-    let world = &victim.world;
-    for slot in victim.objects("keys") {
-        for way in HARMS {
-            victim.heal();
+    let patient = Patient::new();
+    let world = &patient.world;
+    for slot in patient.objects("keys") {
+        for way in Harm::ALL {
+            patient.heal();
             harm(&world.repository().join(&slot), way);
             for args in [&["snapshots"][..], &["check"], &["snapshot", "src"]] {
                 let ran = world.run(args);
@@ -261,10 +163,10 @@ fn a_damaged_key_slot_is_told_and_never_a_wrong_key_opens() {
 
 #[test]
 fn a_damaged_config_is_told() {
-    let victim = Victim::new();
-    let world = &victim.world;
-    for way in HARMS {
-        victim.heal();
+    let patient = Patient::new();
+    let world = &patient.world;
+    for way in Harm::ALL {
+        patient.heal();
         harm(&world.repository().join("config"), way);
         for args in [
             &["snapshots"][..],
@@ -292,10 +194,10 @@ fn a_damaged_config_is_told() {
 
 #[test]
 fn a_damaged_session_stops_nobody() {
-    let victim = Victim::new();
-    let world = &victim.world;
-    for way in HARMS {
-        victim.heal();
+    let patient = Patient::new();
+    let world = &patient.world;
+    for way in Harm::ALL {
+        patient.heal();
         let mut running = world.call(["snapshot", "-"]).open_stdin().start();
         running.feed(&[1; 1000]);
         // It stands when it has begun to read; wait for it.
@@ -309,7 +211,7 @@ fn a_damaged_session_stops_nobody() {
         world.ok(["restore", "latest", "back"]);
         let gc = world.run(["gc"]);
         assert!([0, 12].contains(&gc.code()), "{way:?}: {}", gc.stderr);
-        assert!(victim.missing().is_empty());
+        assert!(patient.missing().is_empty());
         assert!(
             [0, 12].contains(&world.run(["check", "--read-data"]).code()),
             "{way:?}"
@@ -319,9 +221,9 @@ fn a_damaged_session_stops_nobody() {
 
 #[test]
 fn strange_files_in_the_repository_are_left_alone() {
-    let victim = Victim::new();
-    let world = &victim.world;
-    victim.heal();
+    let patient = Patient::new();
+    let world = &patient.world;
+    patient.heal();
     let strangers = [
         ".DS_Store",
         "packs/Thumbs.db",

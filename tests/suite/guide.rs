@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use crate::support::damage::{Harm, harm};
 use crate::support::data::Random;
 use crate::support::{World, is_root};
 
@@ -82,11 +83,7 @@ fn damage_is_found_repaired_and_healed() {
     run(&world, &script("first-steps"));
     let packs = crate::support::data::files(&world.path("mnt/backup/shop/packs"));
     let largest = packs.iter().max_by_key(|p| fs::metadata(p).unwrap().len());
-    let largest = largest.unwrap();
-    let mut bytes = fs::read(largest).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::write(largest, bytes).unwrap();
+    harm(largest.unwrap(), Harm::FlipMiddle);
     // The last check on the page expects all to be whole again: it fails when nothing healed.
     run(&world, &script("damage"));
 }

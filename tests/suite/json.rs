@@ -13,6 +13,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::support::damage::{Harm, harm};
 use crate::support::data::{Random, small_tree};
 use crate::support::{Ran, World, is_root, tool};
 use page::Page;
@@ -178,13 +179,7 @@ fn while_another_runs(judge: &mut Judge, world: &World) {
 
 /// One byte of each pack, and of a snapshot, is flipped.
 fn on_a_damaged_repository(judge: &mut Judge, world: &World) {
-    let flip = |path: &Path| {
-        let mut bytes = fs::read(path).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-        fs::write(path, bytes).unwrap();
-    };
+    let flip = |path: &Path| harm(path, Harm::FlipMiddle);
     let largest = |area: &str| {
         let size = |path: &std::path::PathBuf| fs::metadata(path).unwrap().len();
         world.objects(area).into_iter().max_by_key(size).unwrap()

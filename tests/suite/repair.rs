@@ -2,84 +2,14 @@
 //! any moment of it, after which the next one goes on.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use crate::support::damage::{Harm, Patient, harm};
 use crate::support::data::{self, Random, seed, small_tree};
 use crate::support::{World, size};
-
-/// What happens to an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Harm {
-    Flip,
-    Cut,
-    Remove,
-}
-
-const HARMS: [Harm; 3] = [Harm::Flip, Harm::Cut, Harm::Remove];
-
-fn harm(path: &Path, how: Harm) {
-    let mut bytes = fs::read(path).unwrap();
-    let middle = bytes.len() / 2;
-    match how {
-        Harm::Flip => bytes[middle] ^= 0x10,
-        Harm::Cut => bytes.truncate(middle),
-        Harm::Remove => return fs::remove_file(path).unwrap(),
-    }
-    fs::write(path, bytes).unwrap();
-}
-
-/// A repository with two snapshots, and a whole copy of it.
-struct Patient {
-    world: World,
-}
-
-impl Patient {
-    fn new() -> Patient {
-        let world = Patient::young().world;
-        fs::write(world.path("src/a/more"), Random(2).bytes(600_000)).unwrap();
-        world.snapshot("src");
-        fs::remove_dir_all(world.path("whole")).unwrap();
-        data::copy_folder(&world.repository(), &world.path("whole"));
-        Patient { world }
-    }
-
-    /// With one snapshot.
-    fn young() -> Patient {
-        let world = World::new();
-        small_tree(&world.path("src"), 1);
-        world.snapshot("src");
-        data::copy_folder(&world.repository(), &world.path("whole"));
-        Patient { world }
-    }
-
-    /// As it was, and no machine remembers anything.
-    fn heal(&self) {
-        for name in ["repo", "cache", "back"] {
-            let _ = fs::remove_dir_all(self.world.path(name));
-        }
-        data::copy_folder(&self.world.path("whole"), &self.world.repository());
-    }
-
-    /// The objects of an area, relative to the repository.
-    fn objects(&self, area: &str) -> Vec<PathBuf> {
-        let root = self.world.path("whole");
-        let all = data::files(&root.join(area)).into_iter();
-        all.map(|f| f.strip_prefix(&root).unwrap().to_owned())
-            .collect()
-    }
-
-    /// Restored whole, down to the last byte.
-    fn assert_restores(&self) {
-        let world = &self.world;
-        let _ = fs::remove_dir_all(world.path("back"));
-        world.ok(["restore", "latest:src", "back"]);
-        crate::support::assert_same(&world.path("src"), &world.path("back"));
-        world.assert_whole();
-    }
-}
 
 #[test]
 fn what_has_a_copy_comes_back() {
@@ -91,7 +21,7 @@ fn what_has_a_copy_comes_back() {
     fixed.push(patient.objects("index").remove(0));
     assert_eq!(fixed.len(), 4, "config, its copy, a data key, a segment");
     for object in fixed {
-        for how in HARMS {
+        for how in Harm::SOME {
             patient.heal();
             harm(&world.repository().join(&object), how);
             world.ok(["repair"]);
@@ -112,7 +42,7 @@ fn a_repository_without_encryption_has_a_copy_of_its_config_too() {
     world.ok(["init", "--encryption", "none"]);
     small_tree(&world.path("src"), 1);
     world.snapshot("src");
-    for how in HARMS {
+    for how in Harm::SOME {
         harm(&world.repository().join("config"), how);
         assert!([10, 12].contains(&world.run(["snapshots"]).code()));
         world.ok(["repair", "config"]);
@@ -125,7 +55,7 @@ fn a_lost_pack_is_healed_by_the_next_snapshot() {
     let patient = Patient::young();
     let world = &patient.world;
     for pack in patient.objects("packs") {
-        for how in HARMS {
+        for how in Harm::SOME {
             patient.heal();
             let path = world.repository().join(&pack);
             harm(&path, how);
@@ -155,7 +85,7 @@ fn what_is_left_of_a_damaged_snapshot_is_saved() {
     let world = &patient.world;
     let largest = |p: &PathBuf| fs::metadata(world.path("whole").join(p)).unwrap().len();
     let pack = patient.objects("packs").into_iter().max_by_key(largest);
-    harm(&world.repository().join(pack.unwrap()), Harm::Flip);
+    harm(&world.repository().join(pack.unwrap()), Harm::FlipMiddle);
     let told = world.ok(["repair", "--give-up-lost"]).text();
     assert!(told.contains("bytes from byte"), "{told}");
     let snapshots = world.snapshots();
@@ -184,7 +114,7 @@ fn what_is_left_of_a_damaged_snapshot_is_saved() {
 fn a_manifest_without_a_copy_that_does_not_open_is_told_and_given_up_only_when_asked_to() {
     let patient = Patient::new();
     let world = &patient.world;
-    for how in [Harm::Flip, Harm::Cut] {
+    for how in [Harm::FlipMiddle, Harm::Halve] {
         patient.heal();
         let manifest = patient.objects("snapshots").remove(0);
         harm(&world.repository().join(&manifest), how);
@@ -208,7 +138,7 @@ fn another_slot_opens_when_one_is_damaged() {
     let slot = slot.rfind(|p| p.file_name().unwrap().len() == 32);
     let slot = world.repository().join(slot.unwrap());
     world.ok(["key", "add", "--new-key-file", "second"]);
-    for how in HARMS {
+    for how in Harm::SOME {
         let whole = fs::read(&slot).unwrap();
         harm(&slot, how);
         // The first key file opens nothing now; its slot's copy of config may be all that is hurt.
@@ -235,7 +165,7 @@ fn a_damaged_slot_is_listed_and_removed_but_never_the_last_that_opens() {
     let slot = slot.rfind(|p| p.ends_with(id)).unwrap();
     let keys = || world.ok(["key", "list", "--json"]).json();
     assert!(keys().iter().all(|key| key["damaged"] == false));
-    harm(&slot, Harm::Cut);
+    harm(&slot, Harm::Halve);
     let told = world.run(["repair", "--json"]).expect(12).object();
     let hint = told["losses"][0]["hint"].as_str().unwrap();
     assert!(
@@ -271,10 +201,10 @@ fn repair_goes_on_after_kills() {
             let chosen = &all[random.below(all.len() as u64) as usize];
             harm(
                 &world.repository().join(chosen),
-                HARMS[(round % 3) as usize],
+                Harm::SOME[(round % 3) as usize],
             );
         }
-        harm(&world.repository().join("keys/config"), Harm::Flip);
+        harm(&world.repository().join("keys/config"), Harm::FlipMiddle);
         let begun = Instant::now();
         let whole = world.path("undisturbed");
         data::copy_folder(&world.repository(), &whole);

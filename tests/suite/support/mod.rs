@@ -1,6 +1,7 @@
 //! What the modules of the suite share: the binary in an environment of its own, processes with a
-//! time limit, generated data, and comparison of trees by an independent tool.
+//! time limit, generated data, damage, and comparison of trees by an independent tool.
 
+pub mod damage;
 pub mod data;
 pub mod process;
 pub mod world;
