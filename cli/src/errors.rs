@@ -11,7 +11,7 @@ use hucha_sources::tree::TreeError;
 use hucha_store::backend::{BackendError, Operation, Trouble};
 use hucha_store::browse::BrowseError;
 use hucha_store::error::AccessError;
-use hucha_store::forget::UndeleteError;
+use hucha_store::forget::{ForgetError, UndeleteError};
 use hucha_store::gc::GcError;
 use hucha_store::repository::{OpenError, SlotError};
 use hucha_store::restore::RestoreError;
@@ -251,6 +251,17 @@ impl From<BrowseError> for Failure {
             BrowseError::NotFound(_) => {
                 Failure::of(Code::Failed, &error).hint("`hucha ls SNAPSHOT` shows what is there")
             }
+            error => Failure::of(Code::Failed, &error),
+        }
+    }
+}
+
+impl From<ForgetError> for Failure {
+    fn from(error: ForgetError) -> Failure {
+        match error {
+            ForgetError::Access(error) => error.into(),
+            ForgetError::Protected(id) => Failure::of(Code::Failed, &error)
+                .hint(format_args!("`hucha unprotect {id:.8}` first")),
             error => Failure::of(Code::Failed, &error),
         }
     }

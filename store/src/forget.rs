@@ -4,7 +4,8 @@ use crate::backend::{Area, Put};
 use crate::crypto::Kind;
 use crate::error::AccessError;
 use crate::format::objects::{Manifest, TrashMarker};
-use crate::id::Uuid;
+use crate::id::{SnapshotId, Uuid};
+use crate::notes::Notes;
 use crate::repository::{Repository, uuid_key};
 use crate::snapshot::republish;
 use crate::snapshots::SnapshotList;
@@ -24,12 +25,43 @@ pub enum UndeleteError {
     Access(#[from] AccessError),
 }
 
-/// Marks a snapshot as forgotten. The manifest stays until gc, the name for ever. Answers whether
-/// this call marked it: another may have been first.
+/// Why a snapshot was not forgotten.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ForgetError {
+    /// Notes say that it stays.
+    #[error("snapshot {0:.8} is protected")]
+    Protected(SnapshotId),
+    /// There was no answer; the marker may appear later.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+}
+
+/// Forgets a snapshot, unless it is protected. The manifest stays until gc, the name for ever.
+/// Answers whether this call marked it: another may have been first.
+///
+/// `notes` were read by this command; a protection that is said meanwhile comes too late, and
+/// [`undelete`] takes the snapshot back.
+///
+/// # Errors
+/// [`ForgetError::Protected`]: then nothing was done.
+pub fn forget(
+    repository: &Repository,
+    manifest: &Manifest,
+    notes: &Notes,
+) -> Result<bool, ForgetError> {
+    if notes.is_protected(manifest.id) {
+        return Err(ForgetError::Protected(manifest.id));
+    }
+    Ok(mark(repository, manifest.name)?)
+}
+
+/// Marks a name as forgotten, whatever is said of the snapshot: for those that are given up, whose
+/// marker vanished, or of which nobody can tell what they were.
 ///
 /// # Errors
 /// When there was no answer; the marker may appear later.
-pub fn forget(repository: &Repository, name: Uuid) -> Result<bool, AccessError> {
+pub(crate) fn mark(repository: &Repository, name: Uuid) -> Result<bool, AccessError> {
     let environment = repository.environment();
     let marker = TrashMarker {
         name,
@@ -59,5 +91,36 @@ pub(crate) fn again(manifest: &Manifest) -> Manifest {
     Manifest {
         origin: Some(manifest.name),
         ..manifest.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::Encryption;
+    use crate::notes::{self, Fact};
+    use crate::testing::{self, MapSource, new_repository};
+
+    #[test]
+    fn what_is_protected_stays_until_that_is_lifted() {
+        let (_, repository) = new_repository(Encryption::None, 0);
+        let manifest = testing::take(&repository, &mut MapSource::default()).manifest;
+        let marked = || repository.list_uuids(Area::Trash).unwrap();
+        let read = || Notes::read(&repository).unwrap();
+        let say = |protected| {
+            let snapshot = manifest.id;
+            let fact = Fact::Protected {
+                snapshot,
+                protected,
+            };
+            notes::put(&repository, &read(), &[fact]).unwrap();
+        };
+        say(true);
+        let refused = forget(&repository, &manifest, &read()).unwrap_err();
+        assert!(matches!(refused, ForgetError::Protected(id) if id == manifest.id));
+        assert!(marked().is_empty());
+        say(false);
+        assert!(forget(&repository, &manifest, &read()).unwrap());
+        assert_eq!(marked(), [manifest.name]);
     }
 }

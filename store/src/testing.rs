@@ -237,6 +237,7 @@ mod tests {
     use crate::browse;
     use crate::forget::{forget, undelete};
     use crate::gc::{GcOptions, gc};
+    use crate::notes::Notes;
     use crate::snapshots::SnapshotList;
 
     fn read(repository: &Repository, report: &SnapshotReport, path: &str) -> Vec<u8> {
@@ -310,15 +311,16 @@ mod tests {
             .insert(b"large".to_vec(), noise(4_000_000, "other"));
         let second = take(&repository, &mut source);
         let full = memory.total_bytes();
-        assert!(forget(&repository, first.manifest.name).unwrap());
-        assert!(!forget(&repository, first.manifest.name).unwrap());
+        let nothing = Notes::default();
+        assert!(forget(&repository, &first.manifest, &nothing).unwrap());
+        assert!(!forget(&repository, &first.manifest, &nothing).unwrap());
         let again = undelete(&repository, &first.manifest).unwrap();
         assert_eq!(again.origin, Some(first.manifest.name));
         assert!(
             undelete(&repository, &first.manifest).is_err(),
             "it is there already"
         );
-        assert!(forget(&repository, again.name).unwrap());
+        assert!(forget(&repository, &again, &nothing).unwrap());
         let report = gc(&repository, &GcOptions::default(), &Silent::default()).unwrap();
         assert!(report.bytes_freed > 4_000_000, "{report:?}");
         assert!(memory.total_bytes() < full - 4_000_000);

@@ -19,7 +19,7 @@ use crate::times;
 pub fn find(run: &mut Run, args: &FindArgs) -> Outcome {
     let wanted = Wanted::new(run, args)?;
     let repository = open(&run.settings)?;
-    let snapshots = named_or_filtered(run, &repository, &args.snapshot, &args.filter)?;
+    let snapshots = named_or_filtered(run, &repository, &args.snapshot, &args.filter)?.manifests;
     let query = Query {
         wanted: &|entry| wanted.is_met(entry),
         chunk: args.chunk.as_deref().map(chunk).transpose()?,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use hucha_store::forget;
 use hucha_store::format::objects::Manifest;
 use hucha_store::gc::GcOptions;
-use hucha_store::id::{SnapshotId, Uuid};
+use hucha_store::id::SnapshotId;
 use hucha_store::notes::Notes;
 use hucha_store::repository::Repository;
 use hucha_store::retention::{Given, LastOne, Policy, apply, group};
@@ -27,7 +27,9 @@ use crate::times;
 struct Plan {
     groups: Vec<Group>,
     /// Every object of the snapshots that go: two `undelete` at once may leave two.
-    names: Vec<Uuid>,
+    gone: Vec<Manifest>,
+    /// What is said of them.
+    notes: Notes,
 }
 
 /// What was decided of snapshots that belong together.
@@ -63,8 +65,8 @@ pub fn forget(run: &mut Run, args: &ForgetArgs) -> Outcome {
         Asked::ByName => by_name(run, &repository, args)?,
     };
     if !run.settings.dry_run {
-        for name in &plan.names {
-            forget::forget(&repository, *name)?;
+        for manifest in &plan.gone {
+            forget::forget(&repository, manifest, &plan.notes)?;
         }
     }
     show(run, &plan, args.compact)?;
@@ -153,7 +155,7 @@ fn by_rule(
                 .collect(),
         });
     }
-    Ok(Plan::new(groups, &all))
+    Ok(Plan::new(groups, all, notes))
 }
 
 fn protected(notes: &Notes, snapshots: &[Manifest]) -> BTreeSet<SnapshotId> {
@@ -164,8 +166,7 @@ fn protected(notes: &Notes, snapshots: &[Manifest]) -> BTreeSet<SnapshotId> {
 fn by_name(run: &Run, repository: &Repository, args: &ForgetArgs) -> Result<Plan, Failure> {
     let (list, notes) = list_noted(repository)?;
     let chosen = named(run, &list, &args.snapshots, &args.filter)?;
-    let ids: Vec<_> = chosen.iter().map(|m| m.id).collect();
-    refuse_protected(&notes, &ids, "forgotten")?;
+    refuse_protected(&notes, &chosen, "forgotten")?;
     let decided = |manifest: Manifest| Decided {
         manifest,
         keep: false,
@@ -175,18 +176,19 @@ fn by_name(run: &Run, repository: &Repository, args: &ForgetArgs) -> Result<Plan
         title: String::new(),
         decided: chosen.into_iter().map(decided).collect(),
     };
-    Ok(Plan::new(vec![group], &list.committed))
+    Ok(Plan::new(vec![group], list.committed, notes))
 }
 
 impl Plan {
-    fn new(groups: Vec<Group>, all: &[Manifest]) -> Plan {
+    fn new(groups: Vec<Group>, mut all: Vec<Manifest>, notes: Notes) -> Plan {
         let decided = groups.iter().flat_map(|g| &g.decided);
         let gone: BTreeSet<SnapshotId> =
             decided.filter(|d| !d.keep).map(|d| d.manifest.id).collect();
-        let names = all.iter().filter(|m| gone.contains(&m.id)).map(|m| m.name);
+        all.retain(|m| gone.contains(&m.id));
         Plan {
-            names: names.collect(),
             groups,
+            gone: all,
+            notes,
         }
     }
 }

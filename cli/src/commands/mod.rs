@@ -204,23 +204,34 @@ fn find_in(list: &SnapshotList, name: &Name, filter: &FilterArgs) -> Result<Mani
     }
 }
 
-/// The snapshots that were named, or all whole ones that filters let pass when none was: oldest
-/// first, with the tags and labels that notes give them.
+/// Snapshots that were chosen, and what is said of them.
+struct Picked {
+    /// Oldest first, with the tags and labels that notes give them.
+    manifests: Vec<Manifest>,
+    notes: Notes,
+}
+
+/// The snapshots that were named, or all whole ones that filters let pass when none was.
 fn named_or_filtered(
     run: &Run,
     repository: &Repository,
     typed: &[OsString],
     filter: &FilterArgs,
-) -> Result<Vec<Manifest>, Failure> {
-    let mut list = list(repository)?;
-    if typed.is_empty() {
-        Chosen::new(filter).keep(&mut list.committed);
-        list.committed.retain(|manifest| !manifest.partial);
-        return Ok(list.committed);
-    }
-    let mut chosen = protect::named(run, &list, typed, filter)?;
-    chosen.sort_by_key(|manifest| (manifest.time, manifest.name));
-    Ok(chosen)
+) -> Result<Picked, Failure> {
+    let (mut list, notes) = list_noted(repository)?;
+    let manifests = match typed.is_empty() {
+        true => {
+            Chosen::new(filter).keep(&mut list.committed);
+            list.committed.retain(|manifest| !manifest.partial);
+            list.committed
+        }
+        false => {
+            let mut named = protect::named(run, &list, typed, filter)?;
+            named.sort_by_key(|manifest| (manifest.time, manifest.name));
+            named
+        }
+    };
+    Ok(Picked { manifests, notes })
 }
 
 /// The forgotten snapshots that can be taken back: each once, and not those that were already.

@@ -2,8 +2,8 @@
 
 use std::ffi::OsString;
 
+use hucha_store::forget::ForgetError;
 use hucha_store::format::objects::Manifest;
-use hucha_store::id::SnapshotId;
 use hucha_store::notes::{self, Fact, Notes};
 use hucha_store::snapshots::SnapshotList;
 
@@ -78,15 +78,19 @@ pub(super) fn named(
     Ok(manifests)
 }
 
-/// Refuses to go on when one of these snapshots is protected; `what` was not done to any.
+/// Refuses to go on when one of these snapshots is protected, before anything is done: so nothing
+/// was `what` to any.
 pub(super) fn refuse_protected(
     notes: &Notes,
-    snapshots: &[SnapshotId],
+    snapshots: &[Manifest],
     what: &str,
 ) -> Result<(), Failure> {
-    let Some(kept) = snapshots.iter().find(|id| notes.is_protected(**id)) else {
+    let Some(kept) = snapshots.iter().find(|m| notes.is_protected(m.id)) else {
         return Ok(());
     };
-    let message = format!("snapshot {kept:.8} is protected: nothing was {what}");
-    Err(Failure::failed(message).hint(format_args!("`hucha unprotect {kept:.8}` first")))
+    let refused = Failure::from(ForgetError::Protected(kept.id));
+    Err(Failure {
+        message: format!("{}: nothing was {what}", refused.message),
+        ..refused
+    })
 }

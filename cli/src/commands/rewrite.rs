@@ -2,7 +2,6 @@
 
 use hucha_store::forget::forget;
 use hucha_store::format::objects::Manifest;
-use hucha_store::notes::Notes;
 use hucha_store::snapshot::rewrite::{RewriteOptions, RewriteReport, rewrite as write};
 
 use super::protect::refuse_protected;
@@ -37,17 +36,15 @@ pub fn rewrite(run: &mut Run, args: &RewriteArgs) -> Outcome {
     let repository = open(&run.settings)?;
     // With tags and labels as notes have them: the new snapshot bears them itself. All are found
     // before the first is rewritten: `latest` stays what it was.
-    let chosen = named_or_filtered(run, &repository, &args.snapshots, &args.filter)?;
+    let picked = named_or_filtered(run, &repository, &args.snapshots, &args.filter)?;
     if args.forget {
-        let notes = Notes::read(&repository)?;
-        let ids: Vec<_> = chosen.iter().map(|m| m.id).collect();
-        refuse_protected(&notes, &ids, "rewritten")?;
+        refuse_protected(&picked.notes, &picked.manifests, "rewritten")?;
     }
-    for manifest in chosen {
+    for manifest in picked.manifests {
         let report = write(&repository, &manifest, &options)?;
         let forgotten = args.forget && report.manifest.is_some();
         if forgotten {
-            forget(&repository, manifest.name)?;
+            forget(&repository, &manifest, &picked.notes)?;
         }
         tell(run, &manifest, &report, forgotten)?;
     }

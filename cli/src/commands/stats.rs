@@ -107,7 +107,7 @@ fn table(stats: &Stats) -> Table {
 
 fn single(run: &mut Run, repository: &Repository, args: &StatsArgs) -> Outcome {
     let all = list(repository)?.committed;
-    let chosen = named_or_filtered(run, repository, &args.snapshots, &args.filter)?;
+    let chosen = named_or_filtered(run, repository, &args.snapshots, &args.filter)?.manifests;
     let counted = stats::of_snapshots(repository, &chosen, &all)?;
     let mut table = Table::new(&[
         Heading::Left("ID"),

@@ -11,7 +11,7 @@ use crate::backend::Backend;
 use crate::crypto::seeded;
 use crate::environment::Environment;
 use crate::error::AccessError;
-use crate::forget::{UndeleteError, forget, undelete};
+use crate::forget::{UndeleteError, mark, undelete};
 use crate::format::objects::{HostIdentity, Manifest};
 use crate::gc::{Fence, GcError, gc, merge};
 use crate::holes::{self, Hole};
@@ -222,7 +222,7 @@ impl Part {
                 Ok(n) => End::Done(format!("{n} segments")),
                 Err(e) => failed(&e),
             },
-            Role::Forget(n) => match forget(&repository, self.snapshots[n].name) {
+            Role::Forget(n) => match mark(&repository, self.snapshots[n].name) {
                 Ok(first) => End::Done(format!("{first}")),
                 Err(e) => failed(&e),
             },
@@ -262,7 +262,7 @@ impl Part {
         let mut forgotten = 0;
         for manifest in SnapshotList::read(repository)?.committed {
             if !self.snapshots.iter().any(|m| m.name == manifest.name) {
-                forgotten += u64::from(forget(repository, manifest.name)?);
+                forgotten += u64::from(mark(repository, manifest.name)?);
             }
         }
         Ok(forgotten)

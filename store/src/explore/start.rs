@@ -147,7 +147,7 @@ impl Past {
 
     pub fn forget(mut self, number: usize) -> Past {
         let name = self.snapshots[number].name;
-        self.with(|r| crate::forget::forget(r, name).unwrap());
+        self.with(|r| crate::forget::mark(r, name).unwrap());
         self
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::nth::{is_taken, take};
 use super::scene::{Scene, thorough};
 use crate::backend::{Area, Backend, Key, Local, Memory, Reserve};
-use crate::forget::forget;
+use crate::forget::mark;
 use crate::gc::gc;
 use crate::monitor::Silent;
 use crate::sealed::Sealed;
@@ -82,7 +82,7 @@ fn a_disk_that_is_full_at_any_page_loses_nothing() {
             is_taken(&seen(&scene, &local), 4).unwrap_or_else(context);
         }
         let repository = scene.open_at(backend).unwrap();
-        forget(&repository, name).unwrap();
+        mark(&repository, name).unwrap();
         let freed = gc(&repository, &thorough(), &Silent::default()).unwrap();
         assert!(freed.packs_deleted > 0, "{pages} pages are free: {freed:?}");
         seen(&scene, &local).judge().unwrap_or_else(context);

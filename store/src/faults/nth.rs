@@ -122,7 +122,8 @@ const OPERATIONS: &[Operation] = &[
         before: || Scene::empty().snapshot(0).snapshot(1).snapshot(2).forget(),
         run: |scene, backend| {
             let repository = said(scene.open_at(backend))?;
-            said(forget(&repository, scene.forgotten[0].manifest.name)).map(drop)
+            let notes = said(Notes::read(&repository))?;
+            said(forget(&repository, &scene.forgotten[0].manifest, &notes)).map(drop)
         },
         is_done: |scene| {
             let list = said(SnapshotList::read(&scene.open()))?;

@@ -10,7 +10,7 @@ use crate::check::{CheckOptions, Level, check};
 use crate::crypto::{Encryption, KeyFile};
 use crate::entry::Entry;
 use crate::environment::{Environment, LocalState, MemoryState};
-use crate::forget::forget;
+use crate::forget::mark;
 use crate::format::objects::{Manifest, SessionKind};
 use crate::gc::{Fence, GcOptions, GcReport, MaxUnused, gc};
 use crate::id::Uuid;
@@ -201,7 +201,7 @@ impl Scene {
     /// Forgets the oldest snapshot that stands.
     pub fn forget(mut self) -> Scene {
         let known = self.kept.remove(0);
-        forget(&self.open(), known.manifest.name).unwrap();
+        mark(&self.open(), known.manifest.name).unwrap();
         self.forgotten.push(known);
         self
     }

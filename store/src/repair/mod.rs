@@ -22,7 +22,7 @@ pub use snapshots::Lost;
 
 use crate::backend::Key;
 use crate::error::AccessError;
-use crate::forget::{again, forget};
+use crate::forget::{again, mark};
 use crate::format::objects::{Manifest, SessionKind};
 use crate::gc::Condemnation;
 use crate::id::{ChunkId, PackId, SegmentId, SnapshotId, Uuid};
@@ -353,7 +353,7 @@ impl Run<'_> {
             Action::Salvage { packs } => self.salvage(&packs)?,
             Action::Forget { name, why } => {
                 if !dry {
-                    forget(repository, name)?;
+                    mark(repository, name)?;
                 }
                 self.done(
                     format!("snapshots/{name}"),
@@ -446,7 +446,7 @@ impl Run<'_> {
         }
         match republish(self.repository, &again(manifest))? {
             Some(stands) => {
-                forget(self.repository, manifest.name)?;
+                mark(self.repository, manifest.name)?;
                 let what = format!("{why}: put back from its copy");
                 let note = format!("{object}: {what}");
                 self.monitor.event(Event::Note(&note));

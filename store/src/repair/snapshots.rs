@@ -9,7 +9,7 @@ use super::{Action, Loss, copies};
 use crate::backend::Area;
 use crate::crypto::Kind;
 use crate::error::AccessError;
-use crate::forget::forget;
+use crate::forget::mark;
 use crate::format::objects::{Manifest, SnapshotObject, header};
 use crate::gc::Seen;
 use crate::id::Uuid;
@@ -183,7 +183,7 @@ pub(super) fn give_up(
 ) -> Result<Rewritten, AccessError> {
     let committed = SnapshotList::read(repository)?.committed;
     if rewrite::is_rewritten(manifest, &committed) {
-        forget(repository, manifest.name)?;
+        mark(repository, manifest.name)?;
         return Ok(Rewritten::Before);
     }
     let said = Notes::read(repository)?;
@@ -200,6 +200,6 @@ pub(super) fn give_up(
         };
         notes::put(repository, &said, &[protected])?;
     }
-    forget(repository, manifest.name)?;
+    mark(repository, manifest.name)?;
     Ok(Rewritten::As(Box::new(rest)))
 }

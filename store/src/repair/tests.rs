@@ -240,7 +240,7 @@ fn a_bad_pack_is_condemned_and_the_next_snapshot_heals() {
         assert!(named.clone().any(|p| p == b"a/two"), "{report:?}");
         // What could be read before can be read now, and gc frees other things.
         let other = take(&open(&memory, PLAIN, 0), &mut files(&[("x", 900_000)]));
-        forget(&open(&memory, PLAIN, 0), other.manifest.name).unwrap();
+        mark(&open(&memory, PLAIN, 0), other.manifest.name).unwrap();
         let freed = collect(&memory, PLAIN).unwrap();
         assert!(freed.bytes_freed > 800_000, "{how:?}: {freed:?}");
         assert!(freed.chunks_lost > 0);
@@ -496,7 +496,7 @@ fn names_that_vanished_are_settled_again() {
     let repository = open(&memory, PLAIN, 0);
     let list = SnapshotList::read(&repository).unwrap();
     let names: Vec<Uuid> = list.committed.iter().map(|m| m.name).collect();
-    forget(&repository, names[0]).unwrap();
+    mark(&repository, names[0]).unwrap();
     crate::gc::remember(&repository, &SnapshotList::read(&repository).unwrap());
     memory.remove(&uuid_key(Area::Trash, names[0]));
     let lost = uuid_key(Area::Snapshots, names[1]);
@@ -618,7 +618,7 @@ fn damaged_markers_and_sessions_need_no_repair() {
     let (memory, _) = two(PLAIN);
     let repository = open(&memory, PLAIN, 0);
     let name = SnapshotList::read(&repository).unwrap().committed[0].name;
-    forget(&repository, name).unwrap();
+    mark(&repository, name).unwrap();
     harm(&memory, &uuid_key(Area::Trash, name), Harm::Flip);
     let session = Session::open(&repository, SessionKind::Writer).unwrap();
     let key = uuid_key(Area::Sessions, session.name());

@@ -37,7 +37,7 @@ pub(super) struct Checkpoints<'a, 'r> {
 #[derive(Debug, Default)]
 pub(super) struct Passed {
     /// The partial snapshots that were committed.
-    pub committed: Vec<Uuid>,
+    pub committed: Vec<Manifest>,
     /// What was read before is gone: only a new run can help.
     pub lost: bool,
 }
@@ -98,7 +98,7 @@ impl Checkpoints<'_, '_> {
     fn note(&mut self, manifest: &Manifest, commit: Commit) {
         let note = match commit {
             Commit::Done => {
-                self.passed.committed.push(manifest.name);
+                self.passed.committed.push(manifest.clone());
                 format!("checkpoint: partial snapshot {:.8}", manifest.id)
             }
             Commit::Fenced => "checkpoint: a gc took this run for dead; it goes on".to_owned(),

@@ -26,10 +26,12 @@ use std::sync::atomic::Ordering;
 
 use crate::clock::Timestamp;
 use crate::error::AccessError;
+use crate::forget::forget;
 use crate::format::objects::{MAX_PROBLEMS, Manifest, SessionKind};
 use crate::gc::merge;
 use crate::id::{SnapshotId, Uuid};
 use crate::monitor::{Event, Monitor};
+use crate::notes::Notes;
 use crate::repository::Repository;
 use crate::session::{Commit, Session};
 use crate::snapshot::assemble::SoFar;
@@ -233,14 +235,23 @@ enum Ended {
     Skipped,
 }
 
-/// Forgets checkpoints that a snapshot has taken the place of. It stands whether or not that works,
-/// and so does the next one, which tries again.
-fn forget_all(repository: &Repository, names: &[Uuid], monitor: &dyn Monitor) {
-    for name in names {
-        if let Err(e) = crate::forget::forget(repository, *name) {
-            monitor.event(Event::Note(&format!(
-                "a partial snapshot could not be forgotten: {e}"
-            )));
+/// Forgets checkpoints that a snapshot has taken the place of, but for those that somebody
+/// protects. It stands whether or not that works, and so does the next one, which tries again.
+fn forget_all(repository: &Repository, checkpoints: &[Manifest], monitor: &dyn Monitor) {
+    let failed = |e: &dyn std::error::Error| {
+        let note = format!("a partial snapshot could not be forgotten: {e}");
+        monitor.event(Event::Note(&note));
+    };
+    if checkpoints.is_empty() {
+        return;
+    }
+    let notes = match Notes::read(repository) {
+        Ok(notes) => notes,
+        Err(e) => return failed(&e),
+    };
+    for checkpoint in checkpoints {
+        if let Err(e) = forget(repository, checkpoint, &notes) {
+            failed(&e);
         }
     }
 }
@@ -260,7 +271,7 @@ fn run(
     source: &mut dyn Source,
     options: &SnapshotOptions,
     monitor: &dyn Monitor,
-) -> Result<(SnapshotReport, Vec<Uuid>, Ended), SnapshotError> {
+) -> Result<(SnapshotReport, Vec<Manifest>, Ended), SnapshotError> {
     monitor.event(Event::Phase("reading the index"));
     let repository = session.repository();
     repository.ensure_data_key()?;

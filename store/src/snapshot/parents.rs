@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use crate::entry::{Content, Entry, Kind, Meta, path_order};
 use crate::error::AccessError;
 use crate::format::objects::Manifest;
-use crate::id::{ChunkId, Uuid};
+use crate::id::ChunkId;
 use crate::repository::Repository;
 use crate::snapshot::{Compare, ParentChoice, SnapshotOptions};
 use crate::snapshots::SnapshotList;
@@ -21,7 +21,7 @@ pub(super) struct Parents {
     /// The newest checkpoint after it.
     pub partial: Option<Manifest>,
     /// Every checkpoint of the same host and paths: a snapshot that is complete takes their place.
-    pub superseded: Vec<Uuid>,
+    pub superseded: Vec<Manifest>,
 }
 
 impl Parents {
@@ -37,7 +37,7 @@ impl Parents {
         let (partial, whole): (Vec<Manifest>, Vec<Manifest>) = (list.committed.into_iter())
             .filter(same)
             .partition(|m| m.partial);
-        let superseded = partial.iter().map(|m| m.name).collect();
+        let superseded = partial.clone();
         Ok(match &options.parent {
             ParentChoice::Newest => {
                 let whole = whole.into_iter().next_back();

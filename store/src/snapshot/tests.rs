@@ -13,6 +13,7 @@ use crate::crypto::Encryption;
 use crate::environment::Environment;
 use crate::format::objects::Manifest;
 use crate::monitor::Silent;
+use crate::notes::{self, Fact, Notes};
 use crate::repository::Repository;
 use crate::snapshots::SnapshotList;
 use crate::source::{
@@ -212,6 +213,28 @@ fn an_interrupted_run_goes_on_behind_its_last_checkpoint() {
         let (_, calm) = new_repository(Encryption::None, threads);
         let calm = run(&calm, &mut source.clone(), &every(u64::MAX)).unwrap();
         assert_eq!(calm.manifest.entries, report.manifest.entries);
+    }
+}
+
+#[test]
+fn a_checkpoint_that_is_protected_stays() {
+    let source = many();
+    let (_, repository) = new_repository(Encryption::None, 0);
+    let mut cut = Cut::after(&source, 6 * MIB + 12_345);
+    assert!(run(&repository, &mut cut, &every(2 * MIB)).is_err());
+    let (partial, _) = standing(&repository);
+    assert!(partial.len() >= 2, "{}", partial.len());
+    let dear = partial[0].id;
+    let fact = Fact::Protected {
+        snapshot: dear,
+        protected: true,
+    };
+    notes::put(&repository, &Notes::default(), &[fact]).unwrap();
+    for _ in 0..2 {
+        run(&repository, &mut source.clone(), &every(MIB)).unwrap();
+        let (partial, _) = standing(&repository);
+        let left: Vec<_> = partial.iter().map(|m| m.id).collect();
+        assert_eq!(left, [dear]);
     }
 }
 

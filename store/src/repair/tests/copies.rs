@@ -117,7 +117,7 @@ fn a_forgotten_snapshot_is_taken_back_from_its_copy() {
         let (memory, source) = two(PLAIN);
         let repository = open(&memory, PLAIN, 0);
         let lost = committed(&memory).remove(0);
-        forget(&repository, lost.name).unwrap();
+        mark(&repository, lost.name).unwrap();
         harm(&memory, &uuid_key(Area::Snapshots, lost.name), how);
         assert_whole(&memory, PLAIN);
         assert!(fix(&memory, PLAIN).losses.is_empty());

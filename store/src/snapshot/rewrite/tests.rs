@@ -4,7 +4,7 @@ use super::*;
 use crate::browse;
 use crate::crypto::Encryption;
 use crate::entry::{Content, Meta};
-use crate::forget::forget;
+use crate::forget::mark;
 use crate::gc::{GcOptions, gc};
 use crate::monitor::Silent;
 use crate::testing::{MapSource, new_repository, noise, take};
@@ -73,7 +73,7 @@ fn what_is_excluded_goes_with_all_below_and_the_rest_survives_gc() {
     assert_eq!(paths(&repository, &new), left);
     assert_eq!(paths(&repository, &taken).len(), 9);
 
-    forget(&repository, taken.name).unwrap();
+    mark(&repository, taken.name).unwrap();
     let all = GcOptions {
         force: true,
         ..GcOptions::default()
