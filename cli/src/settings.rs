@@ -58,6 +58,8 @@ pub struct Settings {
     pub cache: Option<PathBuf>,
     /// Results as JSON.
     pub json: bool,
+    /// Progress is shown wherever stderr leads.
+    pub progress: bool,
     /// How much is told.
     pub level: Level,
     /// Nothing is changed.
@@ -86,6 +88,7 @@ impl Settings {
             new_password: variable("HUCHA_NEW_PASSWORD").map(plain),
             cache: cache(global, &variable),
             json: global.json,
+            progress: global.progress,
             level: match (global.quiet, global.verbose) {
                 (true, _) => Level::Quiet,
                 (false, 0) => Level::Normal,

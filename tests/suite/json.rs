@@ -161,6 +161,67 @@ fn keys(judge: &mut Judge, world: &World) {
     judge.run(world, 0, &[&change[..], &["-n"]].concat());
 }
 
+/// What `--progress` prints beside the result.
+#[track_caller]
+fn progress(judge: &mut Judge, world: &World, args: &[&str]) -> (Vec<Value>, Value) {
+    let ran = judge.run(world, 0, &[args, &["--progress"]].concat());
+    let lines = ran.stderr.lines().map(serde_json::from_str);
+    let told: Vec<Value> = lines.collect::<Result<_, _>>().unwrap();
+    assert!(told.iter().all(|object| object["type"] == "progress"));
+    for field in ["elapsed_ms", "entries", "bytes"] {
+        let grows = told.is_sorted_by_key(|object| object[field].as_u64());
+        assert!(grows, "{field}: {told:?}");
+    }
+    // At least when a phase begins, and at the end.
+    assert!(told.len() >= 2, "{args:?}: {told:?}");
+    (told, ran.object())
+}
+
+fn how_far_it_is(judge: &mut Judge, world: &World) {
+    fs::create_dir(world.path("far")).unwrap();
+    fs::write(world.path("far/one"), Random(6).bytes(500_000)).unwrap();
+    let (told, taken) = progress(judge, world, &["snapshot", "far"]);
+    assert!(
+        told.iter().all(|o| o["bytes_expected"].is_null()),
+        "{told:?}"
+    );
+    let end = told.last().unwrap();
+    assert_eq!(
+        (&end["bytes"], &end["entries"]),
+        (&taken["bytes"], &taken["entries"])
+    );
+    assert_eq!(end["bytes"], 500_000);
+    assert_ne!(end["bytes_per_second"], 0);
+    let (told, _) = progress(judge, world, &["snapshot", "far"]);
+    assert_eq!(told.last().unwrap()["bytes_expected"], 500_000);
+    fs::write(world.path("far/two"), "more").unwrap();
+    let (told, _) = progress(judge, world, &["snapshot", "far"]);
+    let last = told.last().unwrap();
+    assert_eq!(
+        (&last["bytes"], &last["bytes_expected"]),
+        (&500_004.into(), &Value::Null)
+    );
+    let (told, _) = progress(judge, world, &["restore", "latest:far", "far-back"]);
+    let last = told.last().unwrap();
+    assert_eq!(
+        (&last["bytes"], &last["bytes_expected"]),
+        (&500_004.into(), &500_004.into())
+    );
+    let (told, check) = progress(judge, world, &["check", "--read-data"]);
+    let last = told.last().unwrap();
+    assert_eq!(last["bytes"], check["bytes_read"]);
+    progress(judge, world, &["archive", "latest", "-o", "far.tar"]);
+    progress(judge, world, &["repair"]);
+    progress(judge, world, &["gc"]);
+    for args in [&["snapshot", "far"][..], &["check"], &["gc"]] {
+        world.call(args).arg("--json").run().expect(0).quiet();
+        world.call(args).run().expect(0);
+    }
+    let plain = world.ok(["snapshot", "far", "--progress"]);
+    assert!(plain.stderr.starts_with("reading"), "{}", plain.stderr);
+    judge.run(world, 2, &["gc", "--progress", "--quiet"]);
+}
+
 /// A gc that waits for a snapshot that is being taken.
 fn while_another_runs(judge: &mut Judge, world: &World) {
     let mut other = world.call(["snapshot", "-"]).open_stdin().start();
@@ -218,6 +279,7 @@ fn all_that_is_printed() {
     let world = World::empty();
     on_a_whole_repository(&mut judge, &world);
     keys(&mut judge, &world);
+    how_far_it_is(&mut judge, &world);
     while_another_runs(&mut judge, &world);
     on_a_damaged_repository(&mut judge, &world);
 

@@ -130,6 +130,11 @@ pub struct GlobalArgs {
     #[arg(long, global = true)]
     pub json: bool,
 
+    /// Show progress also where it is not shown: in lines on a stderr that is no terminal, with
+    /// --json as objects there
+    #[arg(long, global = true, conflicts_with = "quiet")]
+    pub progress: bool,
+
     /// Print results and errors only
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,

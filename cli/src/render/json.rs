@@ -76,6 +76,31 @@ pub fn warning(message: &str) -> String {
     serde_json::json!({ "schema": SCHEMA, "type": "warning", "message": message }).to_string()
 }
 
+/// How far a command is.
+#[derive(Debug, Serialize)]
+pub struct Progress {
+    /// What it does now.
+    pub phase: String,
+    /// Milliseconds since it began.
+    pub elapsed_ms: u64,
+    /// Entries dealt with.
+    pub entries: u64,
+    /// Bytes dealt with.
+    pub bytes: u64,
+    /// How many there are, where that is known.
+    pub bytes_expected: Option<u64>,
+    /// Over the last seconds.
+    pub bytes_per_second: u64,
+    /// At this rate.
+    pub seconds_left: Option<u64>,
+}
+
+/// How far a command is, on stderr.
+pub fn progress(progress: &Progress) -> String {
+    // Numbers and one text: nothing that has no JSON.
+    serde_json::to_string(&Line::new("progress", progress)).unwrap_or_default()
+}
+
 /// A snapshot.
 #[derive(Debug, Serialize)]
 pub struct Snapshot {

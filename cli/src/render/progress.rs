@@ -1,4 +1,5 @@
-//! Progress on stderr: one line that is redrawn on a terminal, plain lines otherwise (with `-v`).
+//! Progress on stderr: one line that is redrawn on a terminal, plain lines otherwise (with `-v` or
+//! `--progress`), objects with `--json --progress`.
 
 use std::collections::VecDeque;
 use std::io::IsTerminal;
@@ -9,22 +10,50 @@ use std::time::{Duration, Instant};
 
 use hucha_store::monitor::{Action, Counters, Event, Monitor};
 
-use super::{draw, erase, notice, text};
+use super::{draw, erase, json, notice, text};
 use crate::settings::{Level, Settings};
 
 /// Time between two pictures of the line.
 const REDRAW: Duration = Duration::from_millis(200);
 /// Time between two plain lines.
 const PLAIN: Duration = Duration::from_secs(10);
+/// Time between two objects.
+const OBJECT: Duration = Duration::from_secs(1);
 /// Pictures over which the rate is taken: five seconds.
 const SAMPLES: usize = 25;
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Style {
+    /// A line that is redrawn.
     Line,
+    /// Lines, one after the other.
     Plain,
+    /// Objects: at the beginning of each phase, in between, and at the end.
+    Objects,
     Nothing,
+}
+
+impl Style {
+    fn of(settings: &Settings, is_terminal: bool) -> Style {
+        match (settings.level, is_terminal) {
+            _ if settings.json && settings.progress => Style::Objects,
+            _ if settings.json => Style::Nothing,
+            (Level::Quiet, _) => Style::Nothing,
+            (_, true) => Style::Line,
+            (Level::Normal, false) if !settings.progress => Style::Nothing,
+            (_, false) => Style::Plain,
+        }
+    }
+
+    /// Time between two times that it is told.
+    fn interval(self) -> Duration {
+        match self {
+            Style::Line | Style::Nothing => REDRAW,
+            Style::Plain => PLAIN,
+            Style::Objects => OBJECT,
+        }
+    }
 }
 
 /// A monitor that tells people. It stops when dropped.
@@ -67,22 +96,17 @@ impl Progress {
     }
 
     fn begin(settings: &Settings, problems: bool) -> Progress {
-        let style = match (std::io::stderr().is_terminal(), settings.level) {
-            _ if settings.json => Style::Nothing,
-            (_, Level::Quiet) => Style::Nothing,
-            (true, _) => Style::Line,
-            (false, Level::Normal) => Style::Nothing,
-            (false, _) => Style::Plain,
-        };
+        let style = Style::of(settings, std::io::stderr().is_terminal());
+        let started = Instant::now();
         let shared = Arc::new(Shared {
             counters: Counters::default(),
-            state: Mutex::default(),
+            state: Mutex::new(State::begun(started)),
             style,
             level: settings.level,
             json: settings.json,
             dry_run: settings.dry_run,
             problems,
-            started: Instant::now(),
+            started,
             ended: AtomicBool::new(false),
         });
         let ticker = (style != Style::Nothing).then(|| {
@@ -100,6 +124,9 @@ impl Drop for Progress {
             ticker.thread().unpark();
             // It does nothing that could fail.
             let _ = ticker.join();
+        }
+        if self.shared.style == Style::Objects {
+            self.shared.tell();
         }
         erase();
     }
@@ -124,8 +151,10 @@ impl Shared {
         match event {
             Event::Phase(phase) => {
                 self.state().phase = phase.to_owned();
-                if self.style == Style::Plain {
-                    notice(phase);
+                match self.style {
+                    Style::Plain => notice(phase),
+                    Style::Objects => self.tell(),
+                    Style::Line | Style::Nothing => {}
                 }
             }
             Event::Expect { bytes, .. } => self.state().expected = bytes,
@@ -165,56 +194,120 @@ impl Shared {
     }
 
     fn tick(&self) {
-        let mut next = Instant::now() + PLAIN;
+        let mut next = Instant::now() + self.style.interval();
         loop {
             std::thread::park_timeout(REDRAW);
             if self.ended.load(Ordering::Relaxed) {
                 return;
             }
-            let line = self.picture();
-            if self.style == Style::Line {
-                let room = width().saturating_sub(1);
-                draw(&line.chars().take(room).collect::<String>());
-            } else if Instant::now() >= next {
-                next += PLAIN;
-                notice(&line);
+            let now = Instant::now();
+            // Each one is a sample for the rate.
+            let picture = self.picture(now);
+            if now >= next || self.style == Style::Line {
+                next += self.style.interval();
+                self.show(&picture);
             }
         }
     }
 
-    /// `1:05  reading  1,234 entries  2.3 GiB of 5.0 GiB  120.0 MiB/s  0:20 left  etc/passwd`.
-    fn picture(&self) -> String {
+    /// Tells how far it is, now.
+    fn tell(&self) {
+        self.show(&self.picture(Instant::now()));
+    }
+
+    fn show(&self, picture: &Picture) {
+        match self.style {
+            Style::Line => {
+                let room = width().saturating_sub(1);
+                draw(&picture.line().chars().take(room).collect::<String>());
+            }
+            Style::Plain => notice(&picture.line()),
+            Style::Objects => notice(&picture.object()),
+            Style::Nothing => {}
+        }
+    }
+
+    fn picture(&self, now: Instant) -> Picture {
         let bytes = self.counters.bytes.load(Ordering::Relaxed);
         let stored = self.counters.stored.load(Ordering::Relaxed);
-        let entries = self.counters.entries.load(Ordering::Relaxed);
-        // A check reads stored bytes only.
+        // gc copies stored bytes only.
         let done = if bytes == 0 { stored } else { bytes };
         let mut state = self.state();
-        let rate = state.rate(Instant::now(), done);
-        let mut parts = vec![
-            text::clock(self.started.elapsed().as_secs()),
-            state.phase.clone(),
-        ];
-        if entries > 0 {
-            parts.push(text::counted(entries, "entry", "entries"));
+        let rate = state.rate(now, done);
+        // An earlier snapshot may have been smaller: then nobody knows.
+        let expected = Some(state.expected).filter(|expected| *expected >= done && *expected > 0);
+        Picture {
+            elapsed: now.duration_since(self.started),
+            phase: state.phase.clone(),
+            entries: self.counters.entries.load(Ordering::Relaxed),
+            done,
+            expected,
+            rate,
+            path: state.path.clone(),
         }
-        if done > 0 {
-            parts.push(match state.expected {
-                0 => text::size(done),
-                expected => format!("{} of {}", text::size(done), text::size(expected)),
+    }
+}
+
+/// How far it is at one moment.
+struct Picture {
+    elapsed: Duration,
+    phase: String,
+    entries: u64,
+    done: u64,
+    /// Unknown on a first run: then what was done is all there is to tell.
+    expected: Option<u64>,
+    rate: u64,
+    path: Vec<u8>,
+}
+
+impl Picture {
+    fn seconds_left(&self) -> Option<u64> {
+        let left = self.expected?.saturating_sub(self.done);
+        left.checked_div(self.rate).filter(|_| left > 0)
+    }
+
+    /// `1:05  reading  1,234 entries  2.3 GiB of 5.0 GiB  120.0 MiB/s  0:20 left  etc/passwd`.
+    fn line(&self) -> String {
+        let mut parts = vec![text::clock(self.elapsed.as_secs()), self.phase.clone()];
+        if self.entries > 0 {
+            parts.push(text::counted(self.entries, "entry", "entries"));
+        }
+        if self.done > 0 {
+            parts.push(match self.expected {
+                None => text::size(self.done),
+                Some(expected) => format!("{} of {}", text::size(self.done), text::size(expected)),
             });
-            parts.push(format!("{}/s", text::size(rate)));
+            parts.push(format!("{}/s", text::size(self.rate)));
         }
-        if let Some(left) = time_left(state.expected, done, rate) {
+        if let Some(left) = self.seconds_left() {
             parts.push(format!("{} left", text::clock(left)));
         }
-        parts.push(text::name(&state.path));
+        parts.push(text::name(&self.path));
         parts.retain(|p| !p.is_empty());
         parts.join("  ")
+    }
+
+    fn object(&self) -> String {
+        json::progress(&json::Progress {
+            phase: self.phase.clone(),
+            elapsed_ms: u64::try_from(self.elapsed.as_millis()).unwrap_or(u64::MAX),
+            entries: self.entries,
+            bytes: self.done,
+            bytes_expected: self.expected,
+            bytes_per_second: self.rate,
+            seconds_left: self.seconds_left(),
+        })
     }
 }
 
 impl State {
+    fn begun(now: Instant) -> State {
+        State {
+            samples: [(now, 0)].into(),
+            ..State::default()
+        }
+    }
+
     /// Bytes a second over the last pictures.
     fn rate(&mut self, now: Instant, done: u64) -> u64 {
         self.samples.push_back((now, done));
@@ -231,13 +324,6 @@ impl State {
             0
         }
     }
-}
-
-fn time_left(expected: u64, done: u64, rate: u64) -> Option<u64> {
-    expected
-        .saturating_sub(done)
-        .checked_div(rate)
-        .filter(|_| expected > done)
 }
 
 #[cfg(unix)]
@@ -259,13 +345,77 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rate_and_time_left() {
+    fn the_rate_is_that_of_the_last_pictures() {
         let start = Instant::now();
-        let mut state = State::default();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut state = State::begun(start);
         assert_eq!(state.rate(start, 0), 0);
-        assert_eq!(state.rate(start + Duration::from_secs(2), 200), 100);
-        assert_eq!(time_left(1000, 200, 100), Some(8));
-        assert_eq!(time_left(1000, 200, 0), None);
-        assert_eq!(time_left(0, 200, 100), None);
+        assert_eq!(state.rate(after(2), 200), 100);
+        for second in 3..30 {
+            state.rate(after(second), 1_000);
+        }
+        assert_eq!(state.rate(after(30), 1_000), 0);
+    }
+
+    fn picture(done: u64, expected: Option<u64>) -> Picture {
+        Picture {
+            elapsed: Duration::from_millis(65_400),
+            phase: "reading".into(),
+            entries: 1_234,
+            done,
+            expected,
+            rate: 1 << 20,
+            path: b"etc/passwd".to_vec(),
+        }
+    }
+
+    #[test]
+    fn a_line_tells_what_is_known() {
+        let line = picture(5 << 20, Some(25 << 20)).line();
+        let known = "5.0 MiB of 25.0 MiB  1.0 MiB/s  0:20 left";
+        assert_eq!(
+            line,
+            format!("1:05  reading  1,234 entries  {known}  etc/passwd")
+        );
+        // The first run.
+        let line = picture(5 << 20, None).line();
+        let known = "1:05  reading  1,234 entries  5.0 MiB  1.0 MiB/s  etc/passwd";
+        assert_eq!(line, known);
+        let whole = picture(25 << 20, Some(25 << 20));
+        assert_eq!(whole.seconds_left(), None);
+    }
+
+    #[test]
+    fn an_object_tells_the_same() {
+        let parse = |text: String| serde_json::from_str::<serde_json::Value>(&text).unwrap();
+        let told = parse(picture(5 << 20, Some(25 << 20)).object());
+        let expected = serde_json::json!({
+            "schema": 1, "type": "progress", "phase": "reading", "elapsed_ms": 65_400,
+            "entries": 1_234, "bytes": 5 << 20, "bytes_expected": 25 << 20,
+            "bytes_per_second": 1 << 20, "seconds_left": 20,
+        });
+        assert_eq!(told, expected);
+        let told = parse(picture(5 << 20, None).object());
+        assert!(told["bytes_expected"].is_null() && told["seconds_left"].is_null());
+    }
+
+    #[test]
+    fn where_it_is_shown() {
+        let style = |typed: &[&str], is_terminal| {
+            let typed = [&["hucha"], typed, &["gc"]].concat();
+            let cli = <crate::args::Cli as clap::Parser>::try_parse_from(typed).unwrap();
+            Style::of(&Settings::new(&cli.global, &|_| None).unwrap(), is_terminal)
+        };
+        for (typed, terminal, otherwise) in [
+            (&[][..], Style::Line, Style::Nothing),
+            (&["-v"], Style::Line, Style::Plain),
+            (&["--progress"], Style::Line, Style::Plain),
+            (&["-q"], Style::Nothing, Style::Nothing),
+            (&["--json"], Style::Nothing, Style::Nothing),
+            (&["--json", "--progress"], Style::Objects, Style::Objects),
+        ] {
+            assert_eq!(style(typed, true), terminal, "{typed:?}");
+            assert_eq!(style(typed, false), otherwise, "{typed:?}");
+        }
     }
 }

@@ -369,12 +369,8 @@ impl<'a, 'r> Plan<'a, 'r> {
         source: &mut dyn Source,
         checkpoints: Option<Checkpoints<'c, 'r>>,
     ) -> Result<pool::Taken, SnapshotError> {
-        if let Some(parent) = self
-            .parents
-            .whole
-            .as_ref()
-            .or(self.parents.partial.as_ref())
-        {
+        // A checkpoint does not say how much there is.
+        if let Some(parent) = &self.parents.whole {
             self.monitor.event(Event::Expect {
                 bytes: parent.bytes,
                 entries: parent.entries,

@@ -2,8 +2,8 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::{Compare, Every, Outcome, ParentChoice, SnapshotError, SnapshotOptions};
 use super::{SnapshotReport, Unchanged, snapshot};
@@ -12,7 +12,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::crypto::Encryption;
 use crate::environment::Environment;
 use crate::format::objects::Manifest;
-use crate::monitor::Silent;
+use crate::monitor::{Counters, Event, Monitor, Silent};
 use crate::notes::{self, Fact, Notes};
 use crate::repository::Repository;
 use crate::snapshots::SnapshotList;
@@ -214,6 +214,40 @@ fn an_interrupted_run_goes_on_behind_its_last_checkpoint() {
         let calm = run(&calm, &mut source.clone(), &every(u64::MAX)).unwrap();
         assert_eq!(calm.manifest.entries, report.manifest.entries);
     }
+}
+
+/// Keeps what is said of how much there is to do.
+#[derive(Default)]
+struct Expecting {
+    bytes: Mutex<Vec<u64>>,
+    counters: Counters,
+}
+
+impl Monitor for Expecting {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Expect { bytes, .. } = event {
+            self.bytes.lock().unwrap().push(bytes);
+        }
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}
+
+#[test]
+fn only_a_whole_snapshot_says_how_much_there_is() {
+    let source = many();
+    let (_, repository) = new_repository(Encryption::None, 0);
+    let expected = |source: &mut dyn Source| {
+        let monitor = Expecting::default();
+        let _ = snapshot(&repository, source, &every(2 * MIB), &monitor);
+        monitor.bytes.into_inner().unwrap()
+    };
+    assert_eq!(expected(&mut Cut::after(&source, 6 * MIB)), []);
+    assert!(!standing(&repository).0.is_empty(), "checkpoints are left");
+    assert_eq!(expected(&mut source.clone()), []);
+    assert_eq!(expected(&mut source.clone()), [total(&source)]);
 }
 
 #[test]
