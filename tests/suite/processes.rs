@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use crate::support::data::{self, Random, seed};
+use crate::support::data::{self, Random, seed, small_tree};
 use crate::support::{Ran, World, assert_same, size};
 
 /// Snapshots that were committed, with a copy of what they hold.
@@ -227,5 +227,40 @@ fn what_two_sweepers_of_one_list_leave_goes_with_the_next_gc() {
     fs::write(&orphan, "x").unwrap();
     world.ok(["gc"]);
     assert!(!orphan.exists());
+    world.assert_whole();
+}
+
+/// What two `undelete` at once may leave, made one after the other: each in a copy of the
+/// repository, and then all objects of both are in one.
+#[test]
+fn a_snapshot_that_was_taken_back_twice_is_shown_and_forgotten_as_one() {
+    let world = World::new();
+    small_tree(&world.path("src"), 1);
+    let id = world.snapshot("src");
+    world.ok(["forget", &id]);
+    data::copy_folder(&world.repository(), &world.path("other"));
+    let twice = || {
+        world.ok(["undelete", &id]);
+        world.ok(["-r", "other", "undelete", &id]);
+        data::copy_folder(&world.path("other"), &world.repository());
+    };
+    twice();
+    assert_eq!(world.objects("snapshots").len(), 3);
+    assert_eq!(world.snapshots().len(), 1);
+    let told = world.ok(["snapshots"]).says("stands twice");
+    assert_eq!(told.text().matches(&id[..8]).count(), 1);
+    let counted = world.object(["stats", "latest"]);
+    assert_eq!(counted["unique_bytes"], counted["plain_bytes"], "{counted}");
+    world.ok(["forget", &id]);
+    assert!(world.snapshots().is_empty());
+
+    fs::remove_dir_all(world.path("other")).unwrap();
+    data::copy_folder(&world.repository(), &world.path("other"));
+    twice();
+    world.ok(["rewrite", "--exclude", "small", "--forget"]);
+    let left = world.snapshots();
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert_ne!(left[0]["id"], id.as_str());
+    world.ok(["gc", "--force"]);
     world.assert_whole();
 }

@@ -206,8 +206,10 @@ fn find_in(list: &SnapshotList, name: &Name, filter: &FilterArgs) -> Result<Mani
 
 /// Snapshots that were chosen, and what is said of them.
 struct Picked {
-    /// Oldest first, with the tags and labels that notes give them.
+    /// Each once, oldest first, with the tags and labels that notes give them.
     manifests: Vec<Manifest>,
+    /// Every object that stands: two `undelete` at once may leave two of one snapshot.
+    committed: Vec<Manifest>,
     notes: Notes,
 }
 
@@ -218,12 +220,14 @@ fn named_or_filtered(
     typed: &[OsString],
     filter: &FilterArgs,
 ) -> Result<Picked, Failure> {
-    let (mut list, notes) = list_noted(repository)?;
+    let (list, notes) = list_noted(repository)?;
     let manifests = match typed.is_empty() {
         true => {
-            Chosen::new(filter).keep(&mut list.committed);
-            list.committed.retain(|manifest| !manifest.partial);
-            list.committed
+            let mut all = list.committed.clone();
+            once(&mut all);
+            Chosen::new(filter).keep(&mut all);
+            all.retain(|manifest| !manifest.partial);
+            all
         }
         false => {
             let mut named = protect::named(run, &list, typed, filter)?;
@@ -231,7 +235,11 @@ fn named_or_filtered(
             named
         }
     };
-    Ok(Picked { manifests, notes })
+    Ok(Picked {
+        manifests,
+        committed: list.committed,
+        notes,
+    })
 }
 
 /// The forgotten snapshots that can be taken back: each once, and not those that were already.

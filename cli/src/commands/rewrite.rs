@@ -44,7 +44,10 @@ pub fn rewrite(run: &mut Run, args: &RewriteArgs) -> Outcome {
         let report = write(&repository, &manifest, &options)?;
         let forgotten = args.forget && report.manifest.is_some();
         if forgotten {
-            forget(&repository, &manifest, &picked.notes)?;
+            let objects = picked.committed.iter().filter(|m| m.id == manifest.id);
+            for object in objects {
+                forget(&repository, object, &picked.notes)?;
+            }
         }
         tell(run, &manifest, &report, forgotten)?;
     }

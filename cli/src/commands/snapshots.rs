@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hucha_store::clock::Timestamp;
 use hucha_store::format::objects::{Manifest, TrashMarker};
-use hucha_store::id::Uuid;
+use hucha_store::id::{SnapshotId, Uuid};
 use hucha_store::notes::Notes;
 use hucha_store::retention::{GroupBy, GroupKey, group};
 use hucha_store::snapshots::read_markers;
 
-use super::{Chosen, Run, forgotten, list_noted};
+use super::{Chosen, Run, forgotten, list_noted, once};
 use crate::args::SnapshotsArgs;
 use crate::errors::{Code, Failure, Outcome};
 use crate::open::open;
@@ -33,6 +33,8 @@ pub fn snapshots(run: &mut Run, args: &SnapshotsArgs) -> Outcome {
     } else {
         list.committed
     };
+    let twins = twins(&shown);
+    once(&mut shown);
     if !args.all {
         shown.retain(|m| !m.partial);
     }
@@ -50,10 +52,23 @@ pub fn snapshots(run: &mut Run, args: &SnapshotsArgs) -> Outcome {
         None => vec![(GroupKey::default(), shown)],
     };
     show(run, &groups, &beside, args.compact)?;
+    for id in twins {
+        run.out.remark(&format!(
+            "snapshot {id:.8} stands twice, since it was taken back twice at once: that does no \
+             harm, and it is forgotten as one"
+        ));
+    }
     match list.unreadable.is_empty() {
         true => Ok(Code::Done),
         false => Err(unreadable(list.unreadable.len())),
     }
+}
+
+/// Those that stand more than once.
+fn twins(manifests: &[Manifest]) -> BTreeSet<SnapshotId> {
+    let mut seen = BTreeSet::new();
+    let again = manifests.iter().filter(|m| !seen.insert(m.id));
+    again.map(|m| m.id).collect()
 }
 
 /// Leaves the newest few of each group.

@@ -4,7 +4,7 @@ use hucha_store::format::objects::Manifest;
 use hucha_store::repository::Repository;
 use hucha_store::stats::{self, SnapshotStats, Stats};
 
-use super::{Run, list, named_or_filtered};
+use super::{Run, named_or_filtered, once};
 use crate::args::StatsArgs;
 use crate::errors::{Code, Failure, Outcome};
 use crate::open::open;
@@ -106,9 +106,10 @@ fn table(stats: &Stats) -> Table {
 }
 
 fn single(run: &mut Run, repository: &Repository, args: &StatsArgs) -> Outcome {
-    let all = list(repository)?.committed;
-    let chosen = named_or_filtered(run, repository, &args.snapshots, &args.filter)?.manifests;
-    let counted = stats::of_snapshots(repository, &chosen, &all)?;
+    let mut picked = named_or_filtered(run, repository, &args.snapshots, &args.filter)?;
+    let chosen = picked.manifests;
+    once(&mut picked.committed);
+    let counted = stats::of_snapshots(repository, &chosen, &picked.committed)?;
     let mut table = Table::new(&[
         Heading::Left("ID"),
         Heading::Left("Time"),
