@@ -255,6 +255,9 @@ fn on_a_damaged_repository(judge: &mut Judge, world: &World) {
     world.objects("packs").iter().for_each(|pack| flip(pack));
     judge.run(world, 12, &["check", "--budget", "1h"]);
     flip(&largest("snapshots"));
+    judge.run(world, 0, &["snapshots"]);
+    let copies = world.objects("copies");
+    copies.iter().for_each(|copy| flip(copy));
     judge.run(world, 12, &["snapshots"]);
     judge.run(world, 12, &["repair", "-n"]);
     judge.run(world, 12, &["repair"]);

@@ -4,6 +4,13 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
+const ABOUT: &str = "
+Every tool encrypts, runs with its own defaults, and gives back bytes that are compared. Times are
+wall clock, medians where something is done several times; *check* reads all data; *forget+gc*
+keeps two snapshots. The last line is hucha's figure divided by the best of the others: below 1
+hucha is better.
+";
+
 /// Lines of Markdown that stand above the tables.
 pub fn header(scratch: &Path) -> String {
     let mut out = String::from("# hucha beside its peers\n\n");
@@ -23,12 +30,7 @@ pub fn header(scratch: &Path) -> String {
         kernel.trim(),
         file_system(scratch).unwrap_or_default()
     );
-    out.push_str(
-        "\nEvery tool encrypts, runs with its own defaults, and gives back bytes that are compared. \
-         Times are wall clock, medians where something is done several times; *check* reads all \
-         data; *forget+gc* keeps two snapshots. The last line is hucha's figure divided by the best \
-         of the others: below 1 hucha is better.\n",
-    );
+    out.push_str(ABOUT);
     out
 }
 

@@ -4,8 +4,8 @@
 //! A writer and a collector, which deletes no pack: bad ones go into a list, and gc sweeps it when
 //! no snapshot needs what is lost. This file is the order of a repair: plans as values, then their
 //! execution, part by part, as each part needs the ones before it. [`config`] puts back what has a
-//! fixed name, `copies` what has a copy, `index` makes segments anew, `packs` condemns and copies with `salvage`,
-//! `snapshots` and `rewrite` give up what is lost.
+//! fixed name, `copies` what has a copy, `index` makes segments anew, `packs` condemns and copies
+//! with `salvage`, `snapshots` and `rewrite` give up what is lost.
 
 pub mod config;
 mod copies;
