@@ -181,6 +181,10 @@ impl From<AccessError> for Failure {
             error if error.is_damage() => {
                 Failure::of(Code::Damaged, &error).hint("`hucha check` tells what else is affected")
             }
+            AccessError::StorageFails { .. } => Failure::of(Code::Failed, &error).hint(
+                "no pack was given up for that. Copy what can be read to another disk, with \
+                 `ddrescue`, and work there",
+            ),
             AccessError::Spool(_) => Failure::of(Code::Failed, &error)
                 .hint("is the disk of the cache folder full? See --cache-dir"),
             error => Failure::of(Code::Failed, &error),

@@ -53,6 +53,16 @@ pub enum AccessError {
         /// What is wrong.
         why: &'static str,
     },
+    /// So much cannot be read that no single object is to blame.
+    #[error("{unreadable} of {packs} packs cannot be read ({why}): the storage itself fails")]
+    StorageFails {
+        /// Packs of which something cannot be read.
+        unreadable: usize,
+        /// All packs.
+        packs: usize,
+        /// What the storage said of one of them.
+        why: String,
+    },
     /// A data key is needed that this process cannot unwrap.
     #[error("data key {0} is not available")]
     NoDataKey(crate::id::DataKeyId),

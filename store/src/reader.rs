@@ -102,15 +102,28 @@ impl<'r> Reader<'r> {
     /// tried.
     ///
     /// # Errors
-    /// [`AccessError::LostChunk`] when every place is missing or damaged; the storage's error when
-    /// it kept one of them from being read and no other is whole.
+    /// [`AccessError::LostChunk`] when every place is missing, damaged, or on a part of the storage
+    /// that cannot be read; the storage's error when it kept one of them from being read for
+    /// another reason and no other is whole.
     pub fn chunk(&self, world: World, id: &ChunkId) -> Result<Vec<u8>, AccessError> {
         match self.try_chunk(world, id, &mut Budget::new()) {
-            Err(e) if e.is_damage() => {}
+            Err(e) if is_bad(&e) => {}
             other => return other,
         }
         self.repository.update_index()?;
-        self.try_chunk(world, id, &mut Budget::new())
+        match self.try_chunk(world, id, &mut Budget::new()) {
+            Err(AccessError::Backend(e)) if e.is_unreadable() && self.repository.answers() => {
+                let said = e
+                    .source
+                    .as_ref()
+                    .map_or_else(|| e.to_string(), ToString::to_string);
+                Err(AccessError::LostChunk {
+                    chunk: *id,
+                    why: Some(format!("{} cannot be read: {said}", e.key)),
+                })
+            }
+            other => other,
+        }
     }
 
     fn try_chunk(
@@ -304,6 +317,13 @@ impl<'r> Reader<'r> {
             other => other.map_err(damaged),
         }
     }
+}
+
+/// Whether an error says that something is bad where it lies: missing, damaged, or on a part of the
+/// disk that cannot be read. A storage that fails as a whole may say the same of each object:
+/// whoever draws conclusions asks [`Repository::answers`] too.
+pub(crate) fn is_bad(error: &AccessError) -> bool {
+    says_damage(error) || matches!(error, AccessError::Backend(e) if e.is_unreadable())
 }
 
 /// Whether an error says that what was read is missing or damaged, and not that the storage, or

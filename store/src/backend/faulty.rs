@@ -6,6 +6,7 @@
 //! are.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Area, Backend, BackendError, Key, Listed, Operation, Put, Reserve, Trouble};
@@ -43,7 +44,15 @@ struct State {
     armed: BTreeMap<u64, Fault>,
     hits: Vec<String>,
     hidden: BTreeSet<Key>,
+    bad: BTreeMap<Key, Spoiled>,
     late: Vec<(u64, Work)>,
+}
+
+/// Bytes that cannot be read, for so many reads.
+#[derive(Debug)]
+struct Spoiled {
+    bytes: Range<u64>,
+    reads: u64,
 }
 
 /// A backend whose chosen calls meet trouble.
@@ -78,6 +87,18 @@ impl<B> Faulty<B> {
         self.state().hidden.clear();
     }
 
+    /// From now on these bytes of an object cannot be read, as on a disk with bad sectors: whoever
+    /// asks for one of them is told `Trouble::Other`, and that asking again is of no use. An empty
+    /// range heals it.
+    pub fn spoil(&self, key: Key, bytes: Range<u64>) {
+        self.spoil_for(key, bytes, u64::MAX);
+    }
+
+    /// The same, until so many reads have failed.
+    pub fn spoil_for(&self, key: Key, bytes: Range<u64>, reads: u64) {
+        self.state().bad.insert(key, Spoiled { bytes, reads });
+    }
+
     /// Calls since `new`, troubled ones too.
     pub fn calls(&self) -> u64 {
         self.state().calls
@@ -91,6 +112,26 @@ impl<B> Faulty<B> {
     /// The backend underneath, which has no trouble.
     pub fn inner(&self) -> &B {
         &self.inner
+    }
+
+    /// The error of a disk when any of these bytes cannot be read.
+    fn bad_sector(&self, key: &Key, asked: Range<u64>) -> Result<(), BackendError> {
+        let mut state = self.state();
+        let Some(bad) = state.bad.get_mut(key).filter(|bad| bad.reads > 0) else {
+            return Ok(());
+        };
+        let from = asked.start.max(bad.bytes.start);
+        if from >= asked.end.min(bad.bytes.end) {
+            return Ok(());
+        }
+        bad.reads -= 1;
+        Err(BackendError {
+            operation: Operation::Get,
+            key: key.path(),
+            trouble: Trouble::Other,
+            retry: false,
+            source: Some(std::io::Error::other("input/output error")),
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -243,13 +284,21 @@ impl<B: Backend> Backend for Faulty<B> {
     }
 
     fn get(&self, key: &Key) -> Result<Vec<u8>, BackendError> {
-        let work = || self.inner.get(key);
+        let work = || {
+            let bytes = self.inner.get(key)?;
+            self.bad_sector(key, 0..bytes.len() as u64)?;
+            Ok(bytes)
+        };
         let short = |bytes| self.halve(key, bytes);
         self.call(Operation::Get, || key.path(), work, nothing, short)
     }
 
     fn get_range(&self, key: &Key, offset: u64, len: u64) -> Result<Vec<u8>, BackendError> {
-        let work = || self.inner.get_range(key, offset, len);
+        let work = || {
+            let bytes = self.inner.get_range(key, offset, len)?;
+            self.bad_sector(key, offset..offset.saturating_add(len))?;
+            Ok(bytes)
+        };
         let short = |bytes| self.halve(key, bytes);
         self.call(Operation::Get, || key.path(), work, nothing, short)
     }
@@ -392,6 +441,27 @@ mod tests {
         assert_eq!(backend.get(&note("a")).unwrap(), b"x");
         backend.show_all();
         assert_eq!(names(&backend, Area::Notes), ["a", "b"]);
+    }
+
+    #[test]
+    fn spoiled_bytes_cannot_be_read_and_the_others_can() {
+        let backend = Faulty::new(Memory::new());
+        let body = Sealed::from_stored(b"12345678".to_vec());
+        backend.put(&note("a"), &body).unwrap();
+        backend.put(&note("b"), &body).unwrap();
+        backend.spoil(note("a"), 2..4);
+        assert!(backend.get(&note("a")).unwrap_err().is_unreadable());
+        for (offset, len, bad) in [(0, 2, false), (0, 3, true), (3, 1, true), (4, 4, false)] {
+            let read = backend.get_range(&note("a"), offset, len);
+            assert_eq!(
+                read.is_err_and(|e| e.is_unreadable()),
+                bad,
+                "{offset} {len}"
+            );
+        }
+        backend.get(&note("b")).unwrap();
+        backend.spoil(note("a"), 0..0);
+        backend.get(&note("a")).unwrap();
     }
 
     /// What the fault tests of other modules look like.

@@ -239,6 +239,12 @@ impl BackendError {
     pub fn is_absent(&self) -> bool {
         self.trouble == Trouble::Absent
     }
+
+    /// Whether the storage cannot give this object, or this part of it, back, and asking again is
+    /// of no use: a disk with bad sectors says so. It may say the same when it fails as a whole.
+    pub fn is_unreadable(&self) -> bool {
+        (self.operation, self.trouble, self.retry) == (Operation::Get, Trouble::Other, false)
+    }
 }
 
 /// A place for objects. All calls may come from several threads at once.

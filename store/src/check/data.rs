@@ -6,13 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::bad::{BadPacks, BadSlot, Fault};
-use crate::backend::{BackendError, Key, Operation, Trouble};
+use crate::backend::{BackendError, Key, Trouble};
 use crate::error::AccessError;
 use crate::id::PackId;
 use crate::index::KnownPack;
 use crate::monitor::{Counters, Monitor};
 use crate::pack::{is_record_length, pack_key, read_directory, read_header};
-use crate::reader::{Budget, Reader, says_damage};
+use crate::reader::{Budget, Reader, is_bad};
 use crate::record::{OpenRecord, World};
 use crate::repository::Repository;
 
@@ -26,6 +26,55 @@ pub(crate) struct ReadPacks {
     pub bad: BadPacks,
     /// Those that were read to their end, whole or not; those that are gone are left out.
     pub read: Vec<(PackId, u64)>,
+    /// Those of which the storage cannot read something, with what it said first.
+    pub unreadable: Unreadable,
+}
+
+/// Packs of which the storage cannot read something, with what it said of each first.
+#[derive(Debug, Default)]
+pub(crate) struct Unreadable(BTreeMap<PackId, String>);
+
+impl Unreadable {
+    /// Adds a pack if that is what an error says.
+    pub fn add(&mut self, pack: PackId, error: &AccessError) {
+        let AccessError::Backend(error) = error else {
+            return;
+        };
+        if error.is_unreadable() {
+            let said = error.source.as_ref();
+            let why = said.map_or_else(|| error.to_string(), ToString::to_string);
+            self.0.entry(pack).or_insert(why);
+        }
+    }
+
+    /// Stops when the storage gives no answers at all any more.
+    fn stop_if_silent(&self, repository: &Repository) -> Result<(), AccessError> {
+        if !self.0.is_empty() {
+            repository.get_stored(&Key::config())?;
+        }
+        Ok(())
+    }
+
+    /// Stops when it is not single packs that are bad but the storage that fails: it answers
+    /// nothing any more, or of more than half of all packs something cannot be read.
+    ///
+    /// # Errors
+    /// [`AccessError::StorageFails`], or what the storage says now.
+    pub fn stop_if_storage_fails(
+        &self,
+        repository: &Repository,
+        packs: usize,
+    ) -> Result<(), AccessError> {
+        self.stop_if_silent(repository)?;
+        match self.0.values().next() {
+            Some(why) if self.0.len() > packs / 2 => Err(AccessError::StorageFails {
+                unreadable: self.0.len(),
+                packs,
+                why: why.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Reads packs in the order given, as long as `go_on` agrees before each of them.
@@ -58,16 +107,8 @@ pub(crate) fn read_packs(
     }
     pass.read_astray()?;
     pass.read_again()?;
+    pass.done.unreadable.stop_if_silent(repository)?;
     Ok(pass.done)
-}
-
-/// Whether an error says that something is bad where it lies: missing, damaged, or on a part of the
-/// disk that cannot be read. Not that the storage as a whole, or this machine, failed.
-pub(super) fn is_bad(error: &AccessError) -> bool {
-    let unreadable = |e: &BackendError| {
-        (e.operation, e.trouble, e.retry) == (Operation::Get, Trouble::Other, false)
-    };
-    says_damage(error) || matches!(error, AccessError::Backend(e) if unreadable(e))
 }
 
 /// What an error says of an object that is named beside it.
@@ -107,13 +148,23 @@ impl Pass<'_> {
             // gc deleted it meanwhile.
             Err(AccessError::Backend(e)) if e.is_absent() => Ok(false),
             Err(e) if is_bad(&e) => {
-                self.done.bad.object(*id, reason(e));
+                self.bad_object(id, e);
                 let world = self.world(id);
                 self.astray.insert(*id, world);
                 Ok(true)
             }
             Err(e) => Err(e),
         }
+    }
+
+    fn bad_object(&mut self, id: &PackId, error: AccessError) {
+        self.done.unreadable.add(*id, &error);
+        self.done.bad.object(*id, reason(error));
+    }
+
+    fn bad_record(&mut self, id: &PackId, offset: u32, error: AccessError) {
+        self.done.unreadable.add(*id, &error);
+        self.done.bad.record(*id, offset, reason(error));
     }
 
     /// What the index says that a pack holds.
@@ -128,7 +179,7 @@ impl Pass<'_> {
         let world = match read_header(backend, id, size) {
             Ok((header, _)) => world(header.tree),
             Err(e) if is_bad_object(&e) => {
-                self.done.bad.object(*id, reason(e));
+                self.bad_object(id, e);
                 self.world(id)
             }
             Err(e) => return Err(e),
@@ -136,7 +187,7 @@ impl Pass<'_> {
         match read_directory(backend, id, size) {
             Ok(directory) => self.records(id, world, &directory, &mut stream)?,
             Err(e) if is_bad_object(&e) => {
-                self.done.bad.object(*id, reason(e));
+                self.bad_object(id, e);
                 self.astray.insert(*id, world);
             }
             Err(e) => return Err(e),
@@ -179,7 +230,7 @@ impl Pass<'_> {
         match self.reader.open(world, *id, offset, bytes) {
             Ok(record) => self.slots(id, world, offset, &record),
             Err(e) if is_bad(&e) => {
-                self.done.bad.record(*id, offset, reason(e));
+                self.bad_record(id, offset, e);
                 Ok(())
             }
             Err(e) => Err(e),
@@ -224,6 +275,7 @@ impl Pass<'_> {
         self.repository.update_index()?;
         for (id, size) in again {
             self.done.bad.packs.remove(&id);
+            self.done.unreadable.0.remove(&id);
             if !self.read(&id, size)? {
                 self.done.read.retain(|(read, _)| *read != id);
             }
@@ -252,7 +304,7 @@ impl Pass<'_> {
                 match read {
                     Ok(bytes) => self.record(&id, *world, offset, &bytes)?,
                     Err(AccessError::Backend(e)) if e.is_absent() => break,
-                    Err(e) if is_bad(&e) => self.done.bad.record(id, offset, reason(e)),
+                    Err(e) if is_bad(&e) => self.bad_record(&id, offset, e),
                     Err(e) => return Err(e),
                 }
             }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use super::*;
-use crate::backend::{Backend, BackendError, Key, Memory, Operation, Put, Trouble};
+use crate::backend::{Backend, Faulty, Key, Memory};
 use crate::crypto::Encryption;
 use crate::format::objects::SessionKind;
 use crate::format::segment::{Segment, SegmentPack, SegmentRow};
@@ -496,48 +496,6 @@ fn a_repository_damaged_at_random_never_makes_a_check_panic() {
     }
 }
 
-/// A disk of which one place cannot be read any more.
-struct BadSector(Memory, Key, std::ops::Range<u64>);
-
-impl Backend for BadSector {
-    fn list(
-        &self,
-        area: Area,
-        each: &mut dyn FnMut(crate::backend::Listed),
-    ) -> Result<(), BackendError> {
-        self.0.list(area, each)
-    }
-
-    fn get(&self, key: &Key) -> Result<Vec<u8>, BackendError> {
-        self.0.get(key)
-    }
-
-    fn get_range(&self, key: &Key, offset: u64, len: u64) -> Result<Vec<u8>, BackendError> {
-        if *key != self.1 || offset >= self.2.end || offset + len <= self.2.start {
-            return self.0.get_range(key, offset, len);
-        }
-        Err(BackendError {
-            operation: Operation::Get,
-            key: key.path(),
-            trouble: Trouble::Other,
-            retry: false,
-            source: Some(std::io::Error::other("input/output error")),
-        })
-    }
-
-    fn put(&self, key: &Key, body: &crate::Sealed) -> Result<Put, BackendError> {
-        self.0.put(key, body)
-    }
-
-    fn delete(&self, key: &Key) -> Result<(), BackendError> {
-        self.0.delete(key)
-    }
-
-    fn location(&self) -> String {
-        self.0.location()
-    }
-}
-
 #[test]
 fn a_pack_that_the_disk_does_not_give_back_is_damage_and_the_rest_is_checked() {
     // Cuts follow from the keys: with these no record holds chunks of two files.
@@ -563,7 +521,9 @@ fn a_pack_that_the_disk_does_not_give_back_is_damage_and_the_rest_is_checked() {
     let found = repository.index().find(&repository.segments(), &id);
     let at = u64::from(found.unwrap().unwrap().places[0].offset) + 20;
     let key = pack_key(&pack_of(&repository, &id)).unwrap();
-    let bad: Arc<dyn Backend> = Arc::new(BadSector(memory, key.clone(), at..at + 1));
+    let faulty = Faulty::new(memory);
+    faulty.spoil(key.clone(), at..at + 1);
+    let bad: Arc<dyn Backend> = Arc::new(faulty);
     let credential = crate::testing::credential(Encryption::None);
     let environment = crate::testing::environment(0);
     let repository = Repository::open(bad, &credential, environment).unwrap();

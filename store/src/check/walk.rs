@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::damage::{DamageKind, Ledger, Line, LostPaths};
-use super::data::{is_bad, reason};
+use super::data::reason;
 use super::places::{Cause, Places};
 use crate::entry::{Content, Entry, Extent, Kind};
 use crate::error::AccessError;
@@ -18,7 +18,7 @@ use crate::format::page::{Child, Page};
 use crate::id::{ChunkId, SnapshotId};
 use crate::monitor::{Counters, Monitor};
 use crate::pack::pack_key;
-use crate::reader::Reader;
+use crate::reader::{Reader, is_bad};
 use crate::tree::Tree;
 
 /// Pages that are remembered (some 64 bytes each); those beyond are read once a snapshot.

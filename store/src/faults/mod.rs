@@ -9,6 +9,7 @@ mod damage;
 mod disk;
 mod nth;
 mod scene;
+mod sector;
 mod short;
 mod trouble;
 

@@ -7,7 +7,7 @@ use crate::id::{ChunkId, PackId};
 use crate::index::{Encoding, Found, KnownPack};
 use crate::monitor::{Counters, Event, Monitor};
 use crate::pack::read_directory;
-use crate::reader::Reader;
+use crate::reader::{Reader, is_bad};
 use crate::record::{EncodedChunk, OpenRecord, World};
 use crate::session::Session;
 use crate::view::View;
@@ -34,7 +34,7 @@ pub(super) fn living_rest(
     let mut damaged = Vec::new();
     for pack in &plan.partial {
         match copy_pack(&writer, &reader, plan, pack, monitor) {
-            Err(e) if e.is_damage() => {
+            Err(e) if e.is_damage() || (is_bad(&e) && repository.answers()) => {
                 let name = pack.id.to_string();
                 monitor.event(Event::Problem {
                     path: name.as_bytes(),

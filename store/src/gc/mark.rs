@@ -382,7 +382,7 @@ impl Candidates<'_> {
             let size = plan.sizes.get(&id).copied().unwrap_or(0);
             let header = match read_header(self.repository.backend(), &id, size) {
                 Ok((header, _)) => header,
-                Err(AccessError::Backend(e)) if !e.is_absent() => {
+                Err(AccessError::Backend(e)) if !e.is_absent() && !e.is_unreadable() => {
                     return Err(AccessError::Backend(e).into());
                 }
                 Err(_) => continue,

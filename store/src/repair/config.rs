@@ -14,7 +14,7 @@ use crate::error::AccessError;
 use crate::format::config::{Slot, decode_data_key, encode_data_key};
 use crate::id::{DataKeyId, SlotId};
 use crate::pack::read_header;
-use crate::reader::says_damage;
+use crate::reader::{is_bad, says_damage};
 use crate::repository::{
     Credential, OpenError, Repository, SlotState, Unlocked, config_copy, decode_config, get,
     named_key, slot_copy,
@@ -267,10 +267,14 @@ fn data_keys(
         }
     }
     let mut carried: BTreeMap<DataKeyId, Vec<u8>> = BTreeMap::new();
+    let mut unread = false;
     for (id, size) in list_twice(repository)? {
         let header = match read_header(repository.backend(), &id, size) {
             Ok((header, _)) => header,
-            Err(e) if says_damage(&e) => continue,
+            Err(e) if is_bad(&e) => {
+                unread |= !says_damage(&e);
+                continue;
+            }
             Err(e) => return Err(e),
         };
         for (id, wrapped) in header.keys {
@@ -288,7 +292,9 @@ fn data_keys(
         });
     }
     let is_carried = |key: &Key| carried.keys().any(|id| key.name() == format!("data-{id}"));
-    for key in damaged.into_iter().filter(|k| !is_carried(k)) {
+    // A pack that cannot be read now may need it.
+    let useless = |k: &Key| !unread && !is_carried(k);
+    for key in damaged.into_iter().filter(useless) {
         actions.push(Action::Remove {
             key,
             why: "it does not open, and no pack needs it".to_owned(),

@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use super::packs::list_twice;
 use super::{Action, salvage};
 use crate::backend::Area;
+use crate::check::data::Unreadable;
 use crate::error::AccessError;
 use crate::format::MAX_DEPTH;
 use crate::format::segment::{MAX_ROWS, MAX_SUPERSEDES, Segment, SegmentPack, SegmentRow};
@@ -16,7 +17,7 @@ use crate::gc;
 use crate::id::{BaseRef, PackId, SegmentId, Uuid};
 use crate::monitor::{Counters, Event, Monitor};
 use crate::pack::{read_directory, read_header};
-use crate::reader::{Reader, says_damage};
+use crate::reader::{Reader, is_bad};
 use crate::repository::{Repository, named_key};
 use crate::writer::{put_fresh, seal_segment};
 
@@ -79,12 +80,22 @@ pub(super) fn plan(
         true => gc::unsettled(repository)?,
         false => BTreeSet::new(),
     };
+    let (count, mut unreadable) = (packs.len(), Unreadable::default());
     let mut wanted = Vec::new();
     for (id, size) in packs {
-        if is_missing(repository, &indexed, &open, &id, size)? {
+        let missing = match is_missing(repository, &indexed, &open, &id, size) {
+            Err(e) if is_bad(&e) => {
+                unreadable.add(id, &e);
+                // What is indexed of it is the matter of `packs`.
+                !indexed.numbers.contains_key(&id) && has_records(repository, &id, size)?
+            }
+            other => other?,
+        };
+        if missing {
             wanted.push((id, size));
         }
     }
+    unreadable.stop_if_storage_fails(repository, count)?;
     if bad.is_empty() && wanted.is_empty() {
         return Ok(Vec::new());
     }
@@ -95,6 +106,9 @@ pub(super) fn plan(
 }
 
 /// Whether a pack holds a record that no row names.
+///
+/// # Errors
+/// Also when its header or directory is bad.
 fn is_missing(
     repository: &Repository,
     indexed: &Indexed,
@@ -111,16 +125,10 @@ fn is_missing(
             Err(AccessError::Backend(e)) if e.is_absent() => Ok(false),
             // With nothing that opens in it, it would be met again and again.
             Ok(_) => has_records(repository, id, size),
-            Err(e) if says_damage(&e) => has_records(repository, id, size),
             Err(e) => Err(e),
         };
     }
-    let directory = match read_directory(backend, id, size) {
-        Ok(directory) => directory,
-        // What is indexed of it is the matter of `packs`.
-        Err(e) if says_damage(&e) => return Ok(false),
-        Err(e) => return Err(e),
-    };
+    let directory = read_directory(backend, id, size)?;
     if directory.iter().all(|(offset, _)| indexed.has(id, *offset)) {
         return Ok(false);
     }

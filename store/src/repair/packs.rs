@@ -15,7 +15,7 @@ use crate::format::objects::{Manifest, SessionKind};
 use crate::gc::{Condemnation, put_list};
 use crate::id::{ChunkId, PackId, Uuid};
 use crate::monitor::{Event, Monitor};
-use crate::reader::{Reader, says_damage};
+use crate::reader::{Reader, is_bad, says_damage};
 use crate::record::World;
 use crate::repository::Repository;
 use crate::session::Session;
@@ -32,7 +32,10 @@ pub(super) struct Survey {
 }
 
 impl Survey {
-    /// Reads every pack.
+    /// Reads every pack, and what is bad once more.
+    ///
+    /// # Errors
+    /// When the storage fails: then nobody knows which packs are bad.
     pub fn take(repository: &Repository, monitor: &dyn Monitor) -> Result<Survey, AccessError> {
         repository.update_index()?;
         let packs = list_twice(repository)?;
@@ -43,12 +46,15 @@ impl Survey {
             bytes: order.iter().map(|(_, n)| n).sum(),
             entries: order.len() as u64,
         });
-        let mut bad = read_packs(repository, &order, monitor, &mut || true)?.bad;
-        if !bad.packs.is_empty() {
-            // What storage answered wrongly once is not bad for that.
-            order.retain(|(id, _)| bad.packs.contains_key(id));
-            bad = read_packs(repository, &order, monitor, &mut || true)?.bad;
+        let mut read = read_packs(repository, &order, monitor, &mut || true)?;
+        if !read.bad.packs.is_empty() {
+            // What storage answered wrongly, or not at all, once is not bad for that.
+            order.retain(|(id, _)| read.bad.packs.contains_key(id));
+            read = read_packs(repository, &order, monitor, &mut || true)?;
+            read.unreadable
+                .stop_if_storage_fails(repository, packs.len())?;
         }
+        let bad = read.bad;
         Ok(Survey { bad, packs })
     }
 
@@ -217,7 +223,7 @@ fn copy_record(
                 lane.put(row.id, &plain, &[])?;
                 copied.insert(row.id);
             }
-            Err(e) if says_damage(&e) => {}
+            Err(e) if is_bad(&e) => {}
             Err(e) => return Err(e),
         }
     }

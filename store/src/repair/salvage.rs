@@ -4,17 +4,26 @@
 //!
 //! Neither header nor directory is needed; both may be gone.
 
+use crate::backend::{Backend, BackendError, Key, Trouble};
 use crate::error::AccessError;
 use crate::format::pack::{MAX_HEADER, PackHeader};
 use crate::format::record::{HEADER, MAGIC, RecordHeader};
 use crate::id::{PackId, Uuid};
 use crate::index::KnownPack;
 use crate::pack::pack_key;
-use crate::reader::{Reader, says_damage};
+use crate::reader::{Reader, is_bad};
 use crate::record::{OpenRecord, World};
 
 /// Packs above this are none that hucha wrote: nothing of them is read into memory.
 const ABSURD: u64 = 256 << 20;
+
+/// Bytes that are read at once of a pack that cannot be read as a whole.
+const PIECE: u64 = 1 << 20;
+/// The smallest piece that is tried by itself: what disks lose at a time.
+const SECTOR: u64 = 4096;
+/// Smaller pieces are tried until so many could not be read: a failing disk thinks about each of
+/// them for seconds. From then on a piece that cannot be read is left as a whole.
+const MAX_FAILED: u32 = 1024;
 
 /// A record that was found.
 pub(super) struct Salvaged<'a> {
@@ -43,7 +52,12 @@ pub(super) fn records(
     if size > ABSURD {
         return Ok(None);
     }
-    let stored = match reader.repository().backend().get(&pack_key(id)?) {
+    let (backend, key) = (reader.repository().backend(), pack_key(id)?);
+    let stored = match backend.get(&key) {
+        Err(e) if e.is_unreadable() => read_in_pieces(backend, &key, size),
+        other => other,
+    };
+    let stored = match stored {
         Ok(stored) => stored,
         Err(e) if e.is_absent() => return Ok(None),
         Err(e) => return Err(e.into()),
@@ -83,6 +97,33 @@ pub(super) fn records(
     Ok(origin)
 }
 
+/// What the storage still gives of an object, with zeros for what it does not: no record whose seal
+/// holds has any of them.
+fn read_in_pieces(backend: &dyn Backend, key: &Key, size: u64) -> Result<Vec<u8>, BackendError> {
+    let mut stored = vec![0; size as usize];
+    let mut failed = 0;
+    let starts = (0..size.div_ceil(PIECE)).rev().map(|n| n * PIECE);
+    let mut work: Vec<(u64, u64)> = starts.map(|at| (at, PIECE.min(size - at))).collect();
+    while let Some((at, len)) = work.pop() {
+        match backend.get_range(key, at, len) {
+            Ok(bytes) => {
+                let room = stored.get_mut(at as usize..).unwrap_or_default();
+                room.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+            }
+            Err(e) if e.is_unreadable() || e.trouble == Trouble::OutOfRange => {
+                failed += 1;
+                if len > SECTOR && failed < MAX_FAILED {
+                    let half = (len / 2).next_multiple_of(SECTOR);
+                    work.push((at + half, len - half));
+                    work.push((at, half));
+                }
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(stored)
+}
+
 /// Where the next record may begin.
 fn find(stored: &[u8], from: usize) -> Option<usize> {
     let rest = stored.get(from..)?;
@@ -115,7 +156,7 @@ fn open<'a>(
                     record,
                 }));
             }
-            Err(e) if says_damage(&e) => {}
+            Err(e) if is_bad(&e) => {}
             Err(e) => return Err(e),
         }
     }

@@ -123,6 +123,11 @@ impl Repository {
         }
     }
 
+    /// Whether the storage still gives answers: what it then cannot read is bad where it lies.
+    pub(crate) fn answers(&self) -> bool {
+        self.get_stored(&Key::config()).is_ok()
+    }
+
     /// Seals and puts a small object.
     pub(crate) fn put_object(
         &self,
