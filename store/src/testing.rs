@@ -195,21 +195,29 @@ pub(crate) fn noise(n: usize, seed: &str) -> Vec<u8> {
     out
 }
 
-/// A file system of its own in memory, unmounted when this goes.
+/// A file system of its own in memory, unmounted when this goes. There is one at a time: a process
+/// that another test starts, to mount its own, holds for a moment copies of the files that this one
+/// has open, and so the room of those that it deletes.
 #[cfg(target_os = "linux")]
-pub(crate) struct SmallDisk(tempfile::TempDir);
+pub(crate) struct SmallDisk {
+    folder: tempfile::TempDir,
+    _only: std::sync::MutexGuard<'static, ()>,
+}
 
 #[cfg(target_os = "linux")]
 impl SmallDisk {
     /// Mounts one of so many bytes (`1m`). Where that is refused it says so, past the harness,
     /// which shows nothing of a test that passes.
     pub fn mount(size: &str) -> Option<SmallDisk> {
+        static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+        let only = ONE.lock();
+        let _only = only.unwrap_or_else(std::sync::PoisonError::into_inner);
         let folder = tempfile::tempdir().unwrap();
         let mut mount = std::process::Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]);
         let mounted = mount.arg(folder.path()).output();
         if mounted.is_ok_and(|output| output.status.success()) {
-            return Some(SmallDisk(folder));
+            return Some(SmallDisk { folder, _only });
         }
         let line = b"!!! SKIPPED: mounting a small disk needs root\n";
         let _ = std::io::Write::write_all(&mut std::io::stderr(), line);
@@ -218,7 +226,7 @@ impl SmallDisk {
 
     /// Where it is.
     pub fn path(&self) -> &std::path::Path {
-        self.0.path()
+        self.folder.path()
     }
 }
 

@@ -207,3 +207,45 @@ fn without_room_to_copy_gc_says_so_and_loses_nothing() {
     small.assert_restores(&first, "src");
     world.assert_whole();
 }
+
+/// All that is forgotten shares packs with what stays, and there is no room at all: gc goes on in
+/// small parts, each of which makes room for the next.
+#[test]
+fn packs_that_are_used_in_part_are_freed_without_any_room() {
+    let Some(small) = Small::new() else { return };
+    let world = &small.world;
+    let mut forget = vec!["forget".to_owned()];
+    for n in 10..14 {
+        small.write("src", n, 1_900_000);
+        small.write("src", n + 10, 1_700_000);
+        forget.push(world.snapshot("src"));
+        fs::remove_file(world.path("src").join(format!("{}", n + 10))).unwrap();
+    }
+    let last = world.snapshot("src");
+    small.fill();
+    world.ok(forget.iter().map(String::as_str));
+    small.fill();
+    small.write("more", 30, 4_000_000);
+    small.assert_snapshot_fails("more");
+    small.fill();
+    let before = data::bytes_below(&small.repository().join("packs"));
+    let freed = world.object(["gc", "--max-unused", "0"]);
+    let after = data::bytes_below(&small.repository().join("packs"));
+    assert!(before - after > 6_700_000, "{before} {after} {freed}");
+    assert!(
+        freed["bytes_freed"].as_u64().unwrap() > 14_000_000,
+        "{freed}"
+    );
+    assert_eq!(
+        (&freed["out_of_room"], &freed["bytes_unused"]),
+        (&false.into(), &0.into())
+    );
+    assert_eq!(small.reserved(), RESERVE, "made anew when there is room");
+    let more = world.snapshot("more");
+    small.assert_restores(&last, "src");
+    small.assert_restores(&more, "more");
+    world.assert_whole();
+    for area in ["sessions", "gc"] {
+        assert!(world.objects(area).is_empty(), "{area}");
+    }
+}

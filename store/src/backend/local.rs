@@ -278,6 +278,7 @@ impl Backend for Local {
         let done = match wish {
             Reserve::Keep => reserve::keep(&path).map(|()| false),
             Reserve::GiveUp => reserve::give_up(&path),
+            Reserve::Lend => reserve::lend(&path),
         };
         done.map_err(|error| failure(Operation::Put, reserve::NAME.to_owned(), error))
     }

@@ -208,6 +208,9 @@ pub enum Reserve {
     Keep,
     /// Give up a part: there is no room left, and something must be written to make some.
     GiveUp,
+    /// Give up all but the last part, with which the next collector can still begin: there is no
+    /// room left, and something is to be copied to make some.
+    Lend,
 }
 
 /// A backend's failure: what was asked, of which object, and whether asking again may help.

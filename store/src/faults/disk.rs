@@ -7,13 +7,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::nth::{is_taken, take};
-use super::scene::{Scene, thorough};
+use super::scene::{Known, Scene, thorough};
 use crate::backend::{Area, Backend, Key, Local, Memory, Reserve};
 use crate::forget::mark;
-use crate::gc::gc;
+use crate::format::objects::SessionKind;
+use crate::gc::{Fence, GcOptions, MaxUnused, gc};
 use crate::monitor::Silent;
 use crate::sealed::Sealed;
-use crate::testing::SmallDisk;
+use crate::session::Session;
+use crate::testing::{self, MapSource, SmallDisk, noise};
 
 /// Bytes that a file system gives out at a time.
 const PAGE: u64 = 4096;
@@ -99,4 +101,137 @@ fn a_disk_that_is_full_at_any_page_loses_nothing() {
     }
     println!("a snapshot failed with 0 to {} free pages", failed - 1);
     assert!(failed > 8);
+}
+
+/// The bytes that the files of a folder take.
+fn below(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
+    let size = |e: fs::DirEntry| match e.file_type().unwrap().is_dir() {
+        true => below(&e.path()),
+        false => e.metadata().unwrap().len(),
+    };
+    entries.map(size).sum()
+}
+
+/// A repository on a small disk whose packs are all used in part, and nothing of it is in any other
+/// pack: `parts` of so many bytes that live and so many that are forgotten. The disk is full.
+fn mixed(disk: &SmallDisk, parts: &[(usize, usize)]) -> (Scene, Arc<Local>) {
+    let mut scene = Scene::empty();
+    let (mut source, mut forgotten) = (MapSource::default(), Vec::new());
+    for (n, (live, dead)) in parts.iter().enumerate() {
+        let dying = format!("dead {n}");
+        let mut add = |name: &str, len| {
+            let name = name.as_bytes().to_vec();
+            source.files.insert(name, noise(len, &format!("{n} {len}")));
+        };
+        add(&format!("live {n}"), *live);
+        add(&dying, *dead);
+        forgotten.push(testing::take(&scene.open(), &mut source).manifest.name);
+        source.files.remove(dying.as_bytes());
+    }
+    let manifest = testing::take(&scene.open(), &mut source).manifest;
+    scene.kept.push(Known { manifest, source });
+    for name in forgotten {
+        mark(&scene.open(), name).unwrap();
+    }
+    // What only the forgotten trees were made of goes before.
+    let local = Arc::new(Local::create(&disk.path().join("repository")).unwrap());
+    let tidied = scene.fork();
+    let options = GcOptions {
+        max_unused: MaxUnused::Unlimited,
+        ..thorough()
+    };
+    gc(&tidied.open(), &options, &Silent::default()).unwrap();
+    copy(&tidied.memory, &*local);
+    local.reserve(Reserve::Keep).unwrap();
+    fill(&disk.path().join("filler"), 0);
+    (tidied, local)
+}
+
+/// All that is forgotten shares packs with what lives, and there is no room but the reserve.
+#[test]
+fn packs_that_are_used_in_part_are_freed_on_a_disk_without_room() {
+    for (parts, size) in [
+        // One part is enough.
+        (vec![(200_000, 300_000); 5], "9m"),
+        // Some parts, the later ones with the room that the first made.
+        (vec![(900_000, 1_000_000); 5], "16m"),
+        // The largest waits for the others.
+        (
+            vec![
+                (4_000_000, 3_000_000),
+                (700_000, 900_000),
+                (900_000, 2_900_000),
+            ],
+            "20m",
+        ),
+    ] {
+        let Some(disk) = SmallDisk::mount(size) else {
+            return;
+        };
+        let (scene, local) = mixed(&disk, &parts);
+        let repository = scene.open_at(Arc::<Local>::clone(&local)).unwrap();
+        let packs = disk.path().join("repository/packs");
+        let before = below(&packs);
+        let report = gc(&repository, &thorough(), &Silent::default()).unwrap();
+        assert!(!report.out_of_room, "{parts:?}: {report:?}");
+        let dead: usize = parts.iter().map(|(_, dead)| dead).sum();
+        let freed = before - below(&packs);
+        assert!(freed + 10_000 > dead as u64, "{parts:?}: {freed} of {dead}");
+        assert_eq!((report.bytes_unused, report.bytes_waiting), (0, 0));
+        let reserve = fs::metadata(disk.path().join("repository/reserve")).unwrap();
+        assert_eq!(reserve.len(), 4 << 20);
+        seen(&scene, &local).judge().unwrap();
+        let mut more = scene.kept[0].source.clone();
+        more.files.insert(b"more".to_vec(), noise(dead / 2, "more"));
+        testing::take(
+            &scene.open_at(Arc::<Local>::clone(&local)).unwrap(),
+            &mut more,
+        );
+        seen(&scene, &local).judge().unwrap();
+    }
+}
+
+/// Where it cannot be done all stays as it was, and the reserve is not spent on it.
+#[test]
+fn what_cannot_be_copied_without_room_stays_as_it_was() {
+    for (parts, writer) in [
+        (vec![(4_000_000, 3_000_000)], false),
+        (vec![(1_300_000, 1_400_000)], true),
+    ] {
+        let Some(disk) = SmallDisk::mount("14m") else {
+            return;
+        };
+        let (scene, local) = mixed(&disk, &parts);
+        // A list waits for a writer at work: what was lent would not come back.
+        let other = scene.open_at(Arc::<Local>::clone(&local)).unwrap();
+        if writer {
+            local.reserve(Reserve::GiveUp).unwrap();
+        }
+        let session = writer.then(|| Session::open(&other, SessionKind::Writer).unwrap());
+        if writer {
+            fill(&disk.path().join("second"), 0);
+        }
+        let options = GcOptions {
+            fence: Fence::Never,
+            ..thorough()
+        };
+        let names = scene.names(Area::Packs);
+        for _ in 0..3 {
+            let repository = scene.open_at(Arc::<Local>::clone(&local)).unwrap();
+            let report = gc(&repository, &options, &Silent::default()).unwrap();
+            assert!(report.out_of_room, "{report:?}");
+            assert_eq!(
+                (report.packs_deleted, report.bytes_copied),
+                (0, 0),
+                "{report:?}"
+            );
+            let now = seen(&scene, &local);
+            assert_eq!(now.names(Area::Packs), names);
+            now.judge().unwrap();
+            let reserve = fs::metadata(disk.path().join("repository/reserve")).unwrap();
+            assert!(reserve.len() >= 2 << 20, "{}", reserve.len());
+        }
+        drop(session);
+    }
 }

@@ -1,6 +1,6 @@
 //! Copying what still lives out of packs that go (gc-protocol.md, collector step 2, sweep step 10).
 
-use super::mark::{Live, Plan, chosen};
+use super::mark::{Live, Partial, Plan, chosen};
 use crate::error::AccessError;
 use crate::format::record::TableRow;
 use crate::id::{ChunkId, PackId};
@@ -32,7 +32,7 @@ pub(super) fn living_rest(
     let writer = Writer::new(session, view);
     let reader = Reader::new(repository);
     let mut damaged = Vec::new();
-    for pack in &plan.partial {
+    for Partial { pack, .. } in &plan.partial {
         match copy_pack(&writer, &reader, plan, pack, monitor) {
             Err(e) if e.is_damage() || (is_bad(&e) && repository.answers()) => {
                 let name = pack.id.to_string();
@@ -45,7 +45,7 @@ pub(super) fn living_rest(
             other => other?,
         }
     }
-    plan.partial.retain(|pack| !damaged.contains(&pack.id));
+    plan.partial.retain(|p| !damaged.contains(&p.pack.id));
     writer.finish()?;
     Ok(writer.stored().new_stored)
 }

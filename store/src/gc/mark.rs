@@ -23,7 +23,7 @@ pub(super) struct Plan {
     /// Packs to condemn in which nothing lives, in the order of their names.
     pub dead: Vec<PackId>,
     /// Packs to condemn when their living rest is copied.
-    pub partial: Vec<KnownPack>,
+    pub partial: Vec<Partial>,
     /// Where each living chunk is to be kept from.
     pub live: Live,
     /// Stored sizes of all packs.
@@ -38,6 +38,15 @@ pub(super) struct Plan {
     pub stays_unused: u64,
     /// Snapshots that were committed when the plan was made.
     pub committed: BTreeSet<Uuid>,
+}
+
+/// A pack in which something lives.
+pub(super) struct Partial {
+    pub pack: KnownPack,
+    /// Bytes that a copy of what lives takes, its rows in a segment among them, or less.
+    pub copy: u64,
+    /// Bytes that go, about.
+    pub unused: u64,
 }
 
 /// Which chunks live, bases that only other chunks need among them.
@@ -58,13 +67,42 @@ impl Plan {
     pub fn packs(&self) -> u64 {
         (self.dead.len() + self.partial.len()) as u64
     }
+
+    /// Chooses those packs whose copies are the smallest and take no more than `room` bytes
+    /// together. Answers whether others are left as they are.
+    pub fn limit(&mut self, room: u64) -> bool {
+        self.partial.sort_by_key(|p| (p.copy, p.pack.id));
+        let mut sum = 0u64;
+        let fits = |p: &&Partial| {
+            sum = sum.saturating_add(p.copy);
+            sum <= room
+        };
+        let fitting = self.partial.iter().take_while(fits).count();
+        let left = self.partial.split_off(fitting);
+        let unused: u64 = left.iter().map(|p| p.unused).sum();
+        self.stays_unused += unused;
+        self.would_free = self.would_free.saturating_sub(unused);
+        !left.is_empty()
+    }
 }
+
+/// Most bytes that a chunk takes beside its own: in its record, and in a segment.
+const BESIDE: u64 = 256;
 
 /// How much of a pack lives.
 #[derive(Debug, Default, Clone, Copy)]
 struct Use {
     total: u64,
     live: u64,
+    /// Chunks that live.
+    chunks: u64,
+}
+
+impl Use {
+    fn add_live(&mut self, place: &Place) {
+        self.live += weight(place);
+        self.chunks += 1;
+    }
 }
 
 /// About how many bytes of its record a chunk takes; exact sums are not worth a table of records.
@@ -77,15 +115,21 @@ pub(super) fn chosen(view: &View<'_>, found: &Found) -> Result<Option<Place>, Ac
     Ok(view.usable_of(found)?.map(|usable| usable.place))
 }
 
+/// Who plans, for whom, and how.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    /// The session of the collector; none for a dry run.
+    pub own: Option<Uuid>,
+    /// Sessions that the same run had before: nobody relies on what they copied in vain.
+    pub earlier: &'a [Uuid],
+    pub options: &'a GcOptions,
+}
+
 /// Plans. What is lost because its snapshot was forgotten meanwhile is no damage: then it begins
 /// again.
-pub(super) fn mark(
-    repository: &Repository,
-    own: Option<Uuid>,
-    options: &GcOptions,
-) -> Result<Plan, GcError> {
+pub(super) fn mark(repository: &Repository, asked: Asked<'_>) -> Result<Plan, GcError> {
     loop {
-        if let Some(plan) = try_mark(repository, own, options)? {
+        if let Some(plan) = try_mark(repository, asked)? {
             return Ok(plan);
         }
     }
@@ -93,14 +137,10 @@ pub(super) fn mark(
 
 /// Lists packs, sessions, gc lists, snapshots, index, in this order. `None` when a snapshot was
 /// forgotten meanwhile and something is lost.
-fn try_mark(
-    repository: &Repository,
-    own: Option<Uuid>,
-    options: &GcOptions,
-) -> Result<Option<Plan>, GcError> {
+fn try_mark(repository: &Repository, asked: Asked<'_>) -> Result<Option<Plan>, GcError> {
     let sizes = list_packs(repository)?;
     let mut open = fence::unsettled(repository)?;
-    open.extend(own);
+    open.extend(asked.own);
     let condemned = Condemned::for_planning(repository)?;
     let snapshots = guard::list(repository)?;
     guard::settle_index(repository)?;
@@ -137,9 +177,10 @@ fn try_mark(
         view: &view,
         open: &open,
         tombstones: &snapshots.tombstones,
+        earlier: asked.earlier,
         blind: !reach.lost.is_empty(),
     };
-    let mut plan = candidates.plan(&packs, &uses, live, sizes, options)?;
+    let mut plan = candidates.plan(&packs, &uses, live, sizes, asked.options)?;
     plan.committed = snapshots.committed.iter().map(|m| m.name).collect();
     Ok(Some(plan))
 }
@@ -248,7 +289,7 @@ fn weigh(repository: &Repository, view: &View<'_>, chunks: Bits) -> Result<Weigh
     let mut hopes = Vec::new();
     for place in lost.iter().flat_map(|f| &f.places) {
         if view.is_valid(place.pack)? {
-            uses.entry(place.pack).or_default().live += weight(place);
+            uses.entry(place.pack).or_default().add_live(place);
         }
         hopes.push(*place);
     }
@@ -283,7 +324,7 @@ fn keep_hopes(
 }
 
 fn keep(place: &Place, uses: &mut HashMap<PackNumber, Use>, work: &mut Vec<Place>) {
-    uses.entry(place.pack).or_default().live += weight(place);
+    uses.entry(place.pack).or_default().add_live(place);
     if !place.bases.is_empty() {
         work.push(*place);
     }
@@ -294,6 +335,7 @@ struct Candidates<'a> {
     view: &'a View<'a>,
     open: &'a BTreeSet<Uuid>,
     tombstones: &'a BTreeSet<Uuid>,
+    earlier: &'a [Uuid],
     /// Something is lost that no row names: it may stand in a pack without rows, until repair finds
     /// it there.
     blind: bool,
@@ -320,7 +362,7 @@ impl Candidates<'_> {
             stays_unused: 0,
             committed: BTreeSet::new(),
         };
-        let mut some_dead: BTreeMap<(u64, PackId), (KnownPack, u64)> = BTreeMap::new();
+        let mut some_dead: BTreeMap<(u64, PackId), Partial> = BTreeMap::new();
         for pack in packs.iter().filter(|p| self.may_go(p)) {
             let Some(size) = plan.sizes.get(&pack.id).copied() else {
                 continue;
@@ -332,21 +374,26 @@ impl Candidates<'_> {
                 let dead = used.total - used.live;
                 let unused = (u128::from(size) * u128::from(dead) / u128::from(used.total)) as u64;
                 let share = dead * 1_000_000 / used.total;
-                some_dead.insert((u64::MAX - share, pack.id), (pack.clone(), unused));
+                let partial = Partial {
+                    pack: pack.clone(),
+                    copy: used.live + used.chunks * BESIDE,
+                    unused,
+                };
+                some_dead.insert((u64::MAX - share, pack.id), partial);
             }
         }
         if !self.blind {
             self.unindexed(packs, &mut plan)?;
         }
-        let mut unused: u64 = some_dead.values().map(|(_, unused)| unused).sum();
+        let mut unused: u64 = some_dead.values().map(|p| p.unused).sum();
         let allowed = options.max_unused.bytes(total);
-        for (pack, dead) in some_dead.into_values() {
+        for partial in some_dead.into_values() {
             if unused <= allowed {
                 break;
             }
-            unused -= dead;
-            plan.would_free += dead;
-            plan.partial.push(pack);
+            unused -= partial.unused;
+            plan.would_free += partial.unused;
+            plan.partial.push(partial);
         }
         plan.stays_unused = unused;
         plan.dead.sort_unstable();
@@ -362,7 +409,8 @@ impl Candidates<'_> {
     fn condemn(&self, plan: &mut Plan, pack: &KnownPack, size: u64) {
         plan.dead.push(pack.id);
         plan.would_free += size;
-        if self.tombstones.contains(&pack.session) {
+        let session = &pack.session;
+        if self.tombstones.contains(session) || self.earlier.contains(session) {
             plan.given_up += size;
         }
     }

@@ -165,7 +165,7 @@ fn plural(n: usize) -> String {
 /// Collects: fences the dead, sweeps every list that stands, marks, puts a list of what is wholly
 /// dead and sweeps it if it waits for nobody; then the same for packs whose living rest was copied.
 /// What must wait is left to the next run. On a full disk it begins anew with room that the backend
-/// held back.
+/// held back; what there is no room to copy at once goes in small parts, each of which makes room.
 ///
 /// # Errors
 /// See [`GcError`]; nothing that a committed snapshot needs is deleted before or after one.
@@ -178,56 +178,107 @@ pub fn gc(
         return dry_run(repository, options, monitor);
     }
     let mut report = GcReport::default();
-    let mut options = *options;
+    let mut attempt = Attempt::first(options);
     loop {
-        let short_before = report.out_of_room;
-        match round(repository, &options, monitor, &mut report) {
+        let (freed, copied) = (report.bytes_freed, report.bytes_copied);
+        match round(repository, &mut attempt, monitor, &mut report) {
+            Err(e) if e.is_full() && attempt.in_vain => attempt.shrink(),
             Err(e) if e.is_full() => {
-                let copied_in_vain = report.out_of_room && !short_before;
-                if copied_in_vain {
-                    // What was copied goes in the next round, which copies nothing.
-                    options.max_unused = MaxUnused::Unlimited;
-                }
-                if !repository
-                    .backend()
-                    .reserve(Reserve::GiveUp)
-                    .unwrap_or(false)
-                    && !copied_in_vain
-                {
+                let held_back = repository.backend().reserve(Reserve::GiveUp);
+                if !held_back.unwrap_or(false) {
                     return Err(e);
                 }
             }
-            other => {
-                other?;
-                break;
+            Err(e) => return Err(e),
+            Ok(()) => {
+                let freed = report.bytes_freed - freed;
+                if !attempt.go_on(freed, report.bytes_copied - copied) {
+                    break;
+                }
             }
         }
     }
+    report.out_of_room = attempt.left;
     // Where there is no room for it yet, a later gc makes it.
     let _ = repository.backend().reserve(Reserve::Keep);
     Ok(report)
 }
 
+/// Bytes that are copied at a time where there is no room but what is held back. With a segment and
+/// the list they stay below the 3 MiB that a folder lends.
+const PART: u64 = (3 << 20) - (256 << 10);
+/// Parts that are smaller than this are not tried.
+const SMALL_PART: u64 = 256 << 10;
+/// Attempts in vain after which no more is copied: others may take the room that is made.
+const MAX_IN_VAIN: u32 = 8;
+
+/// One of the attempts that a run makes, until it is through or there is no room for more.
+struct Attempt<'a> {
+    options: &'a GcOptions,
+    /// Bytes that may be copied; `None`: as many as are to be.
+    room: Option<u64>,
+    /// Sessions of the attempts so far.
+    sessions: Vec<Uuid>,
+    /// Packs that are used in part stay, for want of room.
+    left: bool,
+    /// The disk was full before all was copied that was to be.
+    in_vain: bool,
+    /// How often it was.
+    times: u32,
+}
+
+impl Attempt<'_> {
+    fn first(options: &GcOptions) -> Attempt<'_> {
+        Attempt {
+            options,
+            room: None,
+            sessions: Vec::new(),
+            left: false,
+            in_vain: false,
+            times: 0,
+        }
+    }
+
+    /// There was no room for so much. What was copied in vain goes in the next attempt.
+    fn shrink(&mut self) {
+        self.times += 1;
+        let room = self.room.map_or(PART, |room| (room / 2).min(PART));
+        let enough = room >= SMALL_PART && self.times < MAX_IN_VAIN;
+        self.room = Some(if enough { room } else { 0 });
+    }
+
+    /// Whether another attempt is worth it, after one that was through: with the room that it made.
+    fn go_on(&mut self, freed: u64, copied: u64) -> bool {
+        let (Some(room), Some(made)) = (self.room, freed.checked_sub(copied)) else {
+            return false;
+        };
+        self.room = Some(room.saturating_add(made));
+        self.left && room > 0 && made > 0
+    }
+}
+
 /// One attempt, under a session of its own. It may be repeated, and `report` goes on counting.
 fn round(
     repository: &Repository,
-    options: &GcOptions,
+    attempt: &mut Attempt<'_>,
     monitor: &dyn Monitor,
     report: &mut GcReport,
 ) -> Result<(), GcError> {
+    (attempt.left, attempt.in_vain) = (false, false);
     let session = Session::open(repository, SessionKind::Collector)?;
-    let result = collect(&session, options, monitor, report);
+    let result = collect(&session, attempt, monitor, report);
+    attempt.sessions.push(session.name());
     session.close();
     result
 }
 
 fn collect(
     session: &Session<'_>,
-    options: &GcOptions,
+    attempt: &mut Attempt<'_>,
     monitor: &dyn Monitor,
     report: &mut GcReport,
 ) -> Result<(), GcError> {
-    let repository = session.repository();
+    let (repository, options) = (session.repository(), attempt.options);
     (report.packs_held, report.bytes_held) = (0, 0);
     // What interrupted puts left behind is nobody's: failing to remove it is no reason to stop.
     let _ = repository.backend().tidy();
@@ -237,10 +288,20 @@ fn collect(
     let standing: Vec<Uuid> = read_lists(repository)?.iter().map(|l| l.name).collect();
     sweep_ready(session, &standing, options, monitor, report)?;
     monitor.event(Event::Phase("finding what is unused"));
-    let mut plan = mark::mark(repository, Some(session.name()), options)?;
+    let asked = mark::Asked {
+        own: Some(session.name()),
+        earlier: &attempt.sessions,
+        options,
+    };
+    let mut plan = mark::mark(repository, asked)?;
     report.bytes_total = report.bytes_total.max(plan.total);
-    report.planned_packs += plan.packs();
-    report.planned_bytes += plan.would_free;
+    if report.planned_packs == 0 {
+        report.planned_packs = plan.packs();
+        report.planned_bytes = plan.would_free;
+    }
+    if let Some(room) = attempt.room {
+        attempt.left = plan.limit(room);
+    }
     report.bytes_unused = plan.stays_unused;
     guard::half(&plan, options.force)?;
     let committed = std::mem::take(&mut plan.committed);
@@ -252,7 +313,7 @@ fn collect(
         monitor,
         report,
     )?;
-    rewrite(session, plan, options, monitor, report)?;
+    rewrite(session, plan, attempt, monitor, report)?;
     report.manifests_removed += sweep::remove_manifests(repository, &committed)?;
     copies::complete(repository, &snapshots)?;
     sweep::remove_orphans(repository)?;
@@ -291,28 +352,34 @@ fn condemn(
 fn rewrite(
     session: &Session<'_>,
     mut plan: mark::Plan,
-    options: &GcOptions,
+    attempt: &mut Attempt<'_>,
     monitor: &dyn Monitor,
     report: &mut GcReport,
 ) -> Result<(), GcError> {
     if plan.partial.is_empty() {
         return Ok(());
     }
-    let kept = session.repository().backend().reserve(Reserve::Keep);
-    if kept.is_err_and(|e| e.trouble == Trouble::Full) {
-        report.out_of_room = true;
+    let repository = session.repository();
+    let kept = repository.backend().reserve(Reserve::Keep);
+    let none_kept = kept.is_err_and(|e| e.trouble == Trouble::Full);
+    // What is lent must come back at once, and a list that waits gives nothing back.
+    let lends = attempt.room.is_some();
+    if none_kept || (lends && !fence::open_writers(repository)?.is_empty()) {
+        attempt.left = true;
         return Ok(());
+    }
+    if lends {
+        // Where nothing is lent there may be room all the same.
+        let _ = repository.backend().reserve(Reserve::Lend);
     }
     let copied = copy::living_rest(session, &mut plan, monitor).map_err(GcError::from);
     let done = copied.and_then(|copied| {
         report.bytes_copied += copied;
-        let mut packs: Vec<PackId> = plan.partial.iter().map(|pack| pack.id).collect();
+        let mut packs: Vec<PackId> = plan.partial.iter().map(|p| p.pack.id).collect();
         packs.sort_unstable();
-        condemn(session, packs, options, monitor, report)
+        condemn(session, packs, attempt.options, monitor, report)
     });
-    if done.as_ref().is_err_and(GcError::is_full) {
-        report.out_of_room = true;
-    }
+    attempt.in_vain = done.as_ref().is_err_and(GcError::is_full);
     done
 }
 
@@ -337,7 +404,12 @@ fn dry_run(
 ) -> Result<GcReport, GcError> {
     guard::list(repository)?;
     monitor.event(Event::Phase("finding what is unused"));
-    let plan = mark::mark(repository, None, options)?;
+    let asked = mark::Asked {
+        own: None,
+        earlier: &[],
+        options,
+    };
+    let plan = mark::mark(repository, asked)?;
     let mut report = GcReport {
         bytes_total: plan.total,
         planned_packs: plan.packs(),

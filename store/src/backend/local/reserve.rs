@@ -17,44 +17,64 @@ pub(super) const STEP: u64 = 1 << 20;
 /// Bytes that are written at once.
 const BLOCK: usize = 64 << 10;
 
-/// Makes the file, or makes it whole again. Without room it stays as it was, which is an error only
-/// when nothing is held back at all.
+/// Makes the file, or makes it whole again; without room for that only whole parts of it, and it
+/// leaves one to those who write objects. That is an error only when nothing is held back at all.
 pub(super) fn keep(path: &Path) -> io::Result<()> {
     let mut options = File::options();
     options.write(true).create(true).truncate(false);
     let Some((mut file, len)) = open(&mut options, path)? else {
         return Ok(());
     };
-    let filled = fill(&mut file, len);
-    if filled.is_err() {
-        // What was added would else be missing to those who write objects.
-        file.set_len(len)?;
-    }
-    match filled {
-        Err(error) if error.kind() == io::ErrorKind::StorageFull && len > 0 => Ok(()),
-        filled => filled,
+    let mut held = len;
+    match fill(&mut file, &mut held) {
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            let parts = (held / STEP).saturating_sub(1);
+            let mut whole = len.max(parts * STEP);
+            file.set_len(whole)?;
+            if whole > len && file.sync_all().is_err() {
+                whole = len;
+                file.set_len(whole)?;
+            }
+            if whole > 0 { Ok(()) } else { Err(error) }
+        }
+        Err(error) => {
+            file.set_len(len)?;
+            Err(error)
+        }
+        Ok(()) => Ok(()),
     }
 }
 
-fn fill(file: &mut File, mut at: u64) -> io::Result<()> {
-    if at >= SIZE {
+/// Writes from `at` on, and moves it as far as it came.
+fn fill(file: &mut File, at: &mut u64) -> io::Result<()> {
+    if *at >= SIZE {
         return Ok(());
     }
     let mut block = [0; BLOCK];
-    file.seek(SeekFrom::Start(at))?;
-    while at < SIZE {
+    file.seek(SeekFrom::Start(*at))?;
+    while *at < SIZE {
         getrandom::fill(&mut block).map_err(io::Error::other)?;
         file.write_all(&block)?;
-        at += BLOCK as u64;
+        *at += BLOCK as u64;
     }
     file.sync_all()
 }
 
 /// Gives up a part. Answers whether there was one.
 pub(super) fn give_up(path: &Path) -> io::Result<bool> {
+    cut(path, |len| len.min(SIZE).saturating_sub(STEP))
+}
+
+/// Gives up all but one part. Answers whether there was more.
+pub(super) fn lend(path: &Path) -> io::Result<bool> {
+    cut(path, |len| len.min(STEP))
+}
+
+/// Makes the file shorter. Answers whether it is now.
+fn cut(path: &Path, to: impl Fn(u64) -> u64) -> io::Result<bool> {
     match open(File::options().write(true), path) {
-        Ok(Some((file, len))) if len > 0 => {
-            file.set_len(len.min(SIZE).saturating_sub(STEP))?;
+        Ok(Some((file, len))) if to(len) < len => {
+            file.set_len(to(len))?;
             file.sync_all()?;
             Ok(true)
         }

@@ -374,6 +374,13 @@ fn the_reserve_is_held_back_given_up_in_parts_and_made_whole_again() {
             assert_eq!(len(), left);
         }
         assert!(!local.reserve(Reserve::GiveUp).unwrap(), "nothing is left");
+        assert!(!local.reserve(Reserve::Lend).unwrap(), "nothing is left");
+        local.reserve(Reserve::Keep).unwrap();
+        assert_eq!(len(), reserve::SIZE);
+        for more in [true, false] {
+            assert_eq!(local.reserve(Reserve::Lend).unwrap(), more);
+            assert_eq!(len(), reserve::STEP, "the next gc can begin");
+        }
         local.reserve(Reserve::Keep).unwrap();
         assert_eq!(len(), reserve::SIZE);
         for area in Area::ALL {
@@ -468,6 +475,26 @@ mod small_disk {
         let note = key(Area::Notes, "small");
         let small = || local.put(&note, &body(&[7; 500_000])).ok();
         assert_eq!(patient(small), Some(Put::Created), "it took the last room");
+    }
+
+    #[test]
+    fn a_reserve_is_made_whole_as_far_as_there_is_room() {
+        let Some(disk) = SmallDisk::mount("3m") else {
+            return;
+        };
+        let local = local(&disk, true);
+        let path = local.root.join(reserve::NAME);
+        let len = || fs::metadata(&path).unwrap().len();
+        for _ in 0..2 {
+            local.reserve(Reserve::Keep).unwrap();
+            assert_eq!(len(), 2 << 20, "whole parts of it");
+        }
+        assert!(local.reserve(Reserve::Lend).unwrap());
+        local
+            .put(&key(Area::Notes, "big"), &body(&[7; 1_200_000]))
+            .unwrap();
+        local.reserve(Reserve::Keep).unwrap();
+        assert_eq!(len(), 1 << 20, "there is no room for more");
     }
 
     #[test]
