@@ -2,7 +2,9 @@
 //! What has an encoder must come back from it unchanged. Seals are left out: behind them stands
 //! what an attacker with keys, or a broken machine, may have written.
 
+use crate::format::check_state;
 use crate::format::config::{Config, Slot, decode_data_key};
+use crate::format::note::Note;
 use crate::format::objects::{GcList, OpenList, SessionInfo, SnapshotObject, TrashMarker};
 use crate::format::pack::{PackHeader, TRAILER, decode_directory, decode_trailer};
 use crate::format::page::decode_page;
@@ -38,11 +40,15 @@ pub enum Decoder {
     Session,
     /// A gc list, its open list, a marker.
     List,
+    /// A note.
+    Note,
+    /// The state of a check.
+    CheckState,
 }
 
 impl Decoder {
     /// All of them, with their names.
-    pub const ALL: [(&str, Decoder); 13] = [
+    pub const ALL: [(&str, Decoder); 15] = [
         ("config", Decoder::Config),
         ("slot", Decoder::Slot),
         ("key_file", Decoder::KeyFile),
@@ -56,6 +62,8 @@ impl Decoder {
         ("snapshot", Decoder::Snapshot),
         ("session", Decoder::Session),
         ("list", Decoder::List),
+        ("note", Decoder::Note),
+        ("check_state", Decoder::CheckState),
     ];
 
     /// The decoder of a name.
@@ -98,6 +106,12 @@ pub fn decode(decoder: Decoder, bytes: &[u8]) -> bool {
             SessionInfo::decode(b).ok()
         }),
         Decoder::List => list(bytes),
+        Decoder::Note => note(bytes),
+        Decoder::CheckState => again(
+            check_state::decode(bytes).ok(),
+            |groups| check_state::encode(groups),
+            |b| check_state::decode(b).ok(),
+        ),
     }
 }
 
@@ -153,6 +167,15 @@ fn list(bytes: &[u8]) -> bool {
         "two types"
     );
     list || open || marker
+}
+
+/// Fields of later versions are not written again: a note that has some is never folded.
+fn note(bytes: &[u8]) -> bool {
+    let known = Note::decode(bytes).ok().map(|note| Note {
+        strange: false,
+        ..note
+    });
+    again(known, Note::encode, |b| Note::decode(b).ok())
 }
 
 #[cfg(test)]
@@ -212,8 +235,10 @@ mod tests {
         }
         taken.sort_unstable();
         let expected = [
+            "check_state",
             "config",
             "list",
+            "note",
             "pack",
             "record_header",
             "segment",
