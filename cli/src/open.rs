@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hucha_store::backend::{Backend, BackendError, Limits, Local, Throttled};
+use hucha_store::backend::{Area, Backend, BackendError, Limits, Local, Throttled};
 use hucha_store::crypto::Encryption;
 use hucha_store::id::RepositoryId;
 use hucha_store::repair::{ConfigState, config};
@@ -239,28 +239,17 @@ pub fn look(settings: &Settings) -> Result<Place, Failure> {
 
 const NEW_FOLDER: &str = "a repository needs a folder of its own; choose a new or empty one";
 
-/// What an interrupted or simultaneous `init` leaves, and what file systems put at their root.
-const HARMLESS: [&str; 12] = [
-    "config",
-    "keys",
-    "packs",
-    "index",
-    "snapshots",
-    "sessions",
-    "gc",
-    "trash",
-    "notes",
-    "tmp",
-    "reserve",
-    "lost+found",
-];
+/// What an interrupted or simultaneous `init` leaves beside the folders of a repository, and what
+/// file systems put at their root.
+const HARMLESS: [&str; 3] = ["tmp", "reserve", "lost+found"];
 
 fn only_ours(path: &Path) -> Result<(), Failure> {
     let entries = std::fs::read_dir(path)
         .map_err(|e| Failure::failed(format_args!("{} cannot be read: {e}", path.display())))?;
     for entry in entries.flatten() {
         let name = entry.file_name();
-        if !HARMLESS.iter().any(|ours| name == *ours) {
+        let folders = Area::ALL.iter().map(|area| area.folder());
+        if !folders.chain(HARMLESS).any(|ours| name == *ours) {
             let shown = name.to_string_lossy();
             let message = format!("{} is not empty: it holds {shown:?}", path.display());
             return Err(Failure::failed(message).hint(NEW_FOLDER));

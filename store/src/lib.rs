@@ -15,6 +15,7 @@ pub mod error;
 mod explore;
 #[cfg(test)]
 mod faults;
+mod fetch;
 pub mod find;
 pub mod forget;
 pub mod format;

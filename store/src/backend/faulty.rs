@@ -311,7 +311,12 @@ impl<B: Backend> Backend for Faulty<B> {
     }
 
     fn delete(&self, key: &Key) -> Result<(), BackendError> {
-        let work = || self.inner.delete(key);
+        let work = || {
+            self.inner.delete(key)?;
+            // What is put there next lies elsewhere.
+            self.state().bad.remove(key);
+            Ok(())
+        };
         let late = || Some(Work::Delete(key.clone()));
         self.call(Operation::Delete, || key.path(), work, late, |()| ())
     }

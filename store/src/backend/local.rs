@@ -362,7 +362,7 @@ fn failure(operation: Operation, key: String, error: io::Error) -> BackendError 
         Kind::Interrupted | Kind::WouldBlock | Kind::TimedOut | Kind::ResourceBusy => {
             (Trouble::Other, true)
         }
-        Kind::StaleNetworkFileHandle => (Trouble::Other, true),
+        Kind::StaleNetworkFileHandle | Kind::OutOfMemory => (Trouble::Other, true),
         _ => (Trouble::Other, too_many_files(&error)),
     };
     BackendError {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::scene::{Known, Scene, every_byte, holds, restored, thorough};
 use crate::backend::{Area, Backend, Faulty, Key, Memory};
-use crate::check::check;
+use crate::check::{CheckOptions, check};
 use crate::crypto::Encryption;
 use crate::error::AccessError;
 use crate::gc::gc;
@@ -31,13 +31,15 @@ fn disk(scene: &Scene) -> (Disk, Repository) {
     (disk, repository)
 }
 
-fn packs(memory: &Memory) -> Vec<Key> {
+fn keys(memory: &Memory, area: Area) -> Vec<Key> {
     let mut keys = Vec::new();
-    let mut add = |name| keys.push(Key::new(Area::Packs, name).unwrap());
-    memory
-        .list(Area::Packs, &mut |listed| add(listed.name))
-        .unwrap();
+    let mut add = |name| keys.push(Key::new(area, name).unwrap());
+    memory.list(area, &mut |listed| add(listed.name)).unwrap();
     keys
+}
+
+fn packs(memory: &Memory) -> Vec<Key> {
+    keys(memory, Area::Packs)
 }
 
 fn mend(disk: &Disk, part: Option<Part>) -> Result<RepairReport, AccessError> {
@@ -105,6 +107,44 @@ fn a_pack_that_cannot_be_read_is_damage_and_all_else_goes_on() {
         holds(&repository, &manifest, &newest).unwrap();
     }
     assert!(lossy > 0, "what only older snapshots have stays lost");
+}
+
+/// Manifests, notes and segments come back, and all goes on meanwhile.
+#[test]
+fn a_small_object_that_cannot_be_read_is_read_from_its_copy_or_made_again() {
+    let before = history();
+    let noting = CheckOptions {
+        dry_run: false,
+        ..every_byte()
+    };
+    check(&before.open(), &noting, &Silent::default()).unwrap();
+    for area in [Area::Snapshots, Area::Notes, Area::Copies, Area::Index] {
+        let keys = keys(&before.memory, area);
+        assert!(!keys.is_empty(), "{area:?}");
+        for key in keys {
+            let scene = before.fork();
+            let (disk, _) = disk(&scene);
+            disk.spoil(key.clone(), 0..u64::MAX);
+            let stranger = scene.stranger().open_at(disk.clone()).unwrap();
+            let report = check(&stranger, &every_byte(), &Silent::default()).unwrap();
+            let told = report.damage.iter().find(|d| d.object == key.path());
+            let told = told.unwrap_or_else(|| panic!("{key}: {:?}", report.damage));
+            assert!(told.what.contains("input/output error"), "{}", told.what);
+            if area != Area::Index {
+                let damaged = scene.kept.iter().map(|k| restores(&stranger, k));
+                assert_eq!(damaged.sum::<usize>(), 0, "{key}");
+            }
+            let report = mend(&disk, None).unwrap();
+            assert_eq!((report.done.len(), report.losses.len()), (1, 0), "{key}");
+            let stranger = scene.stranger().open_at(disk.clone()).unwrap();
+            gc(&stranger, &thorough(), &Silent::default()).unwrap();
+            let report = check(&stranger, &every_byte(), &Silent::default()).unwrap();
+            assert!(report.damage.is_empty(), "{key}: {:?}", report.damage);
+            for known in &scene.kept {
+                assert_eq!(restores(&stranger, known), 0, "{key}");
+            }
+        }
+    }
 }
 
 /// Three files, some chunks each, of which many stand in one pack.

@@ -15,6 +15,7 @@ use super::{Apply, Found, Index, KnownPack, MemoryIndex, PackNumber};
 use crate::backend::{Area, Backend, Key};
 use crate::crypto::{Keys, Kind};
 use crate::error::AccessError;
+use crate::fetch;
 use crate::format::segment::{Segment, SegmentHeader};
 use crate::id::{BaseRef, ChunkId, PackId, SegmentId};
 use crate::index::IndexError;
@@ -145,10 +146,8 @@ impl Segments<'_> {
         let Some(key) = Key::new(Area::Index, id) else {
             return Ok(None);
         };
-        let stored = match self.backend.get(&key) {
-            Ok(stored) => stored,
-            Err(e) if e.is_absent() => return Ok(None),
-            Err(e) => return Err(e.into()),
+        let Some(stored) = fetch::stored(self.backend, &key)? else {
+            return Ok(None);
         };
         if blake3::hash(&stored) != blake3::Hash::from(id.0) {
             return Err(AccessError::damaged(

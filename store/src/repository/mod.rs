@@ -17,6 +17,7 @@ use crate::backend::{Area, Backend, BackendError, Key, Put, Reserve, Trouble};
 use crate::crypto::{Context, Keys, Kind};
 use crate::environment::Environment;
 use crate::error::AccessError;
+use crate::fetch;
 use crate::format::config::Config;
 use crate::format::objects::header;
 use crate::id::Uuid;
@@ -125,7 +126,7 @@ impl Repository {
 
     /// Whether the storage still gives answers: what it then cannot read is bad where it lies.
     pub(crate) fn answers(&self) -> bool {
-        self.get_stored(&Key::config()).is_ok()
+        fetch::answers(&*self.backend)
     }
 
     /// Seals and puts a small object.
@@ -186,7 +187,7 @@ impl Repository {
 
     /// Gets and opens a small object; `None` when it does not exist.
     pub(crate) fn get_object(&self, key: &Key, kind: Kind) -> Result<Option<Vec<u8>>, AccessError> {
-        let Some(stored) = self.get_stored(key)? else {
+        let Some(stored) = fetch::stored(&*self.backend, key)? else {
             return Ok(None);
         };
         let clear = header(kind);

@@ -65,6 +65,7 @@ pub fn name_of(object: &Path) -> String {
 fn one_snapshot() -> World {
     let world = World::new();
     small_tree(&world.path("src"), 1);
+    data::age(&world.path("src"));
     world.snapshot("src");
     world
 }
@@ -80,6 +81,7 @@ impl Patient {
     pub fn new() -> Patient {
         let world = one_snapshot();
         fs::write(world.path("src/a/more"), Random(2).bytes(300_000)).unwrap();
+        data::age(&world.path("src"));
         world.snapshot("src");
         Patient::of(world)
     }

@@ -1,6 +1,7 @@
 //! Generated data: the same seed gives the same bytes, so that a failure can be repeated.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -95,6 +96,21 @@ pub fn walk(root: &Path) -> Vec<std::path::PathBuf> {
     }
     found.sort();
     found
+}
+
+/// Waits until nothing below a folder is so young that a snapshot distrusts its times: what it
+/// writes of such files is not what the next one writes of them.
+pub fn age(root: &Path) {
+    let times = walk(root).into_iter().map(|path| {
+        let meta = fs::symlink_metadata(path).unwrap();
+        let (seconds, nanos) = (meta.ctime(), meta.ctime_nsec());
+        Duration::new(seconds.try_into().unwrap(), nanos.try_into().unwrap())
+    });
+    let newest = SystemTime::UNIX_EPOCH + times.max().unwrap();
+    let old = |by: Duration| by > Duration::from_millis(30);
+    while !newest.elapsed().is_ok_and(old) {
+        std::thread::yield_now();
+    }
 }
 
 /// Files below a folder, without the folders.
