@@ -1,9 +1,9 @@
 //! Second copies of manifests and notes: what no other object could give back.
 //!
-//! A copy is put when its original is acknowledged, and is deleted before it. So a copy whose
-//! original is missing, and of which no marker speaks, tells that the original was lost. Copies
-//! decide nothing that their originals would not decide. That one cannot be put is no failure: the
-//! next gc makes it.
+//! A copy is put when its original is acknowledged. So a copy of a manifest that is missing, and of
+//! which no marker speaks after that was seen, tells that the manifest was lost: whoever removes one
+//! has put a marker before. Copies decide nothing that their originals would not decide. That one
+//! cannot be put is no failure: the next gc makes it.
 
 use std::collections::BTreeSet;
 
@@ -82,8 +82,7 @@ pub(crate) fn complete(repository: &Repository, committed: &[Manifest]) -> Resul
     Ok(())
 }
 
-/// Deletes an object and its copy, the copy first: as long as the original stands, nobody takes it
-/// for lost.
+/// Deletes an object and its copy, the copy first: what an interruption leaves is no copy alone.
 pub(crate) fn delete_both(
     repository: &Repository,
     of: Area,

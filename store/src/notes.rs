@@ -137,6 +137,16 @@ impl Fact {
     }
 }
 
+/// A note that was read from its copy.
+#[derive(Debug, Clone)]
+struct Copied {
+    name: Uuid,
+    /// Why it does not open; `None` when it is missing.
+    why: Option<String>,
+    /// What nothing else says is about these; `None`: about the repository.
+    about: BTreeSet<Option<SnapshotId>>,
+}
+
 /// Everything that notes say, folded.
 #[derive(Debug, Clone, Default)]
 pub struct Notes {
@@ -145,8 +155,8 @@ pub struct Notes {
     foldable: BTreeMap<Uuid, Vec<(FactKey, Said)>>,
     /// Notes whose place another took: they are there because nobody could delete them.
     superseded: BTreeSet<Uuid>,
-    /// Notes that are damaged or missing, with the reason, and were read from their copies.
-    pub flawed: Vec<(Uuid, String)>,
+    /// Notes that are damaged or missing, and were read from their copies.
+    copied: Vec<Copied>,
     /// Notes that do not open and have no copy that does, with the reason. They are passed over,
     /// and stay.
     pub unreadable: Vec<(Uuid, String)>,
@@ -180,8 +190,8 @@ impl Notes {
         Err(AccessError::damaged(Area::Notes.folder(), why))
     }
 
-    /// Takes in one note, or puts its copy aside with what is wrong with it. Answers whether either
-    /// was there.
+    /// Takes in one note, or puts its copy aside with what is wrong with it. Answers whether the
+    /// note was there.
     fn get(
         &mut self,
         repository: &Repository,
@@ -204,7 +214,12 @@ impl Notes {
         match (copy, flaw) {
             (None, None) => return Ok(false),
             (None, Some(flaw)) => self.unreadable.push((name, flaw)),
-            (Some(copy), flaw) => copied.push((copy, flaw)),
+            (Some(copy), flaw) => {
+                let stands = flaw.is_some();
+                copied.push((copy, flaw));
+                // A copy that was put late, after its note had been folded: into another one.
+                return Ok(stands);
+            }
         }
         Ok(true)
     }
@@ -219,19 +234,32 @@ impl Notes {
         }
     }
 
-    /// Takes in copies whose notes are lost. One that was put late, after its note had been folded,
-    /// says nothing new and tells of no loss.
+    /// Takes in copies whose notes are damaged or missing, when all that stands is read.
     fn settle(&mut self, copied: Vec<(Note, Option<String>)>) {
-        for (note, flaw) in copied {
-            let is_known = |(key, said): &(FactKey, Said)| {
-                self.facts.get(key).is_some_and(|known| known >= said)
+        for (note, why) in copied {
+            let is_new = |(key, said): &&(FactKey, Said)| {
+                self.facts.get(key).is_none_or(|known| known < said)
             };
-            let says_more = !note.facts.iter().all(is_known);
-            let missing = says_more.then(|| "it is missing".to_owned());
-            self.flawed
-                .extend(flaw.or(missing).map(|flaw| (note.name, flaw)));
+            let new = note.facts.iter().filter(is_new);
+            self.copied.push(Copied {
+                name: note.name,
+                why,
+                about: new.map(|(key, _)| key.subject.as_snapshot()).collect(),
+            });
             self.take(note);
         }
+    }
+
+    /// Notes that are lost and were read from their copies, with what is wrong with them. A copy
+    /// that was put late says nothing new of a snapshot that `stands`, and tells of no loss.
+    pub fn flawed(&self, stands: &dyn Fn(SnapshotId) -> bool) -> Vec<(Uuid, String)> {
+        let is_missed = |about: &Option<SnapshotId>| about.is_none_or(stands);
+        let flaw = |copied: &Copied| {
+            let missing = copied.about.iter().any(is_missed);
+            let missing = missing.then(|| "it is missing".to_owned());
+            Some((copied.name, copied.why.clone().or(missing)?))
+        };
+        self.copied.iter().filter_map(flaw).collect()
     }
 
     /// How many notes would have to be read less if they were folded.

@@ -8,7 +8,7 @@ use crate::copies::Copies;
 use crate::crypto::Kind;
 use crate::error::AccessError;
 use crate::format::objects::{Manifest, SnapshotObject, TrashMarker};
-use crate::id::Uuid;
+use crate::id::{SnapshotId, Uuid};
 use crate::repository::{Repository, uuid_key};
 use crate::session::{read_copy, read_snapshot};
 
@@ -81,7 +81,7 @@ impl SnapshotList {
             Ok(Some(SnapshotObject::Tombstone { .. })) => {
                 self.tombstones.insert(name);
             }
-            Ok(Some(SnapshotObject::Manifest(m))) => self.stands(*m),
+            Ok(Some(SnapshotObject::Manifest(m))) => self.add_manifest(*m),
             Err(e) if e.is_damage() && has_copy => {
                 let copy = whole(read_copy(repository, name))?;
                 self.lost(name, Flaw::Damaged(e.to_string()), copy);
@@ -98,10 +98,10 @@ impl SnapshotList {
             // Committed between the listings, or the first one was short.
             Ok(Some(SnapshotObject::Manifest(m))) => {
                 self.unlisted.insert(name);
-                self.stands(*m);
+                self.add_manifest(*m);
             }
-            // A collector deletes the copy first: who does not find the manifest, and then the
-            // copy, met no collector.
+            // Whoever removed it has put a marker before.
+            Ok(_) if !self.trash.contains(&name) && is_marked(repository, name)? => {}
             Ok(_) => match read_copy(repository, name) {
                 Ok(None) => {}
                 copy => self.lost(name, Flaw::Missing, whole(copy)?),
@@ -115,7 +115,7 @@ impl SnapshotList {
         Ok(())
     }
 
-    fn stands(&mut self, manifest: Manifest) {
+    fn add_manifest(&mut self, manifest: Manifest) {
         match self.trash.contains(&manifest.name) {
             true => self.forgotten.push(manifest),
             false => self.committed.push(manifest),
@@ -126,12 +126,19 @@ impl SnapshotList {
         match copy {
             Some(manifest) => {
                 self.flawed.insert(name, flaw);
-                self.stands(*manifest);
+                self.add_manifest(*manifest);
             }
             // One that is marked needs nothing any more.
             None if self.trash.contains(&name) => {}
             None => self.unreadable.push((name, flaw.to_string())),
         }
+    }
+
+    /// Whether a snapshot of this id is there, forgotten or not; or may be, in an object that does
+    /// not open.
+    pub fn stands(&self, id: SnapshotId) -> bool {
+        let mut all = self.committed.iter().chain(&self.forgotten);
+        !self.unreadable.is_empty() || all.any(|m| m.id == id)
     }
 
     /// Whether a name is settled: a manifest, a tombstone or a marker stands for it.
@@ -142,6 +149,13 @@ impl SnapshotList {
             || self.forgotten.iter().any(|m| m.name == name)
             || self.unreadable.iter().any(|(n, _)| *n == name)
     }
+}
+
+/// Whether a snapshot is marked by now.
+fn is_marked(repository: &Repository, name: Uuid) -> Result<bool, AccessError> {
+    Ok(repository
+        .get_stored(&uuid_key(Area::Trash, name))?
+        .is_some())
 }
 
 /// What a copy gives, if it opens.

@@ -149,8 +149,11 @@ fn list(repository: &Repository) -> Result<SnapshotList, Failure> {
 fn list_noted(repository: &Repository) -> Result<(SnapshotList, Notes), Failure> {
     let mut list = list_bare(repository)?;
     let notes = Notes::read(repository)?;
-    for (name, why) in notes.unreadable.iter().chain(&notes.flawed) {
+    for (name, why) in &notes.unreadable {
         warning(&format!("notes/{name}: {why}"));
+    }
+    for (name, flaw) in notes.flawed(&|id| list.stands(id)) {
+        warning(&from_copy("notes", name, &flaw));
     }
     let manifests = list.committed.iter_mut().chain(&mut list.forgotten);
     manifests.for_each(|manifest| notes.annotate(manifest));
@@ -164,11 +167,14 @@ fn list_bare(repository: &Repository) -> Result<SnapshotList, Failure> {
         warning(&format!("snapshots/{name}: {why}"));
     }
     for (name, flaw) in &list.flawed {
-        warning(&format!(
-            "snapshots/{name}: {flaw}; read from its copy: `hucha repair` puts it back"
-        ));
+        warning(&from_copy("snapshots", *name, flaw));
     }
     Ok(list)
+}
+
+/// What is said of an object that is lost and has a copy.
+fn from_copy(area: &str, name: Uuid, flaw: &dyn std::fmt::Display) -> String {
+    format!("{area}/{name}: {flaw}; read from its copy: `hucha repair` puts it back")
 }
 
 /// The one snapshot that a name means, among those that filters let pass. An id is looked up among

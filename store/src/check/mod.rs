@@ -233,7 +233,8 @@ impl Run<'_> {
                 self.ledger.snapshot(line, manifest.id);
             }
         }
-        for (name, flaw) in Notes::read(self.repository)?.flawed {
+        let notes = Notes::read(self.repository)?;
+        for (name, flaw) in notes.flawed(&|id| snapshots.stands(id)) {
             let (object, what) = (format!("notes/{name}"), format!("{flaw}; {REST}"));
             self.ledger.add(DamageKind::Note, object, what);
         }

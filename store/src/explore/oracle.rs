@@ -26,8 +26,6 @@ pub(super) struct Oracle {
     segments: BTreeMap<SegmentId, Arc<Segment>>,
     snapshots: BTreeMap<Uuid, Option<(Arc<Manifest>, References)>>,
     trash: BTreeSet<Uuid>,
-    /// Manifests whose copy stands, but for copies that nobody waited for.
-    copies: BTreeSet<Uuid>,
     sessions: BTreeMap<Uuid, SessionKind>,
     lists: BTreeMap<Uuid, Arc<Vec<PackId>>>,
     open: BTreeMap<Uuid, Vec<Uuid>>,
@@ -50,7 +48,6 @@ impl Oracle {
             segments: BTreeMap::new(),
             snapshots: BTreeMap::new(),
             trash: BTreeSet::new(),
-            copies: BTreeSet::new(),
             sessions: BTreeMap::new(),
             lists: BTreeMap::new(),
             open: BTreeMap::new(),
@@ -108,18 +105,15 @@ impl Oracle {
                 }
                 Ok(())
             }
-            Area::Copies => self.copied(key, late),
+            Area::Copies => self.copied(key),
             Area::Config | Area::Keys | Area::Notes => Ok(()),
         }
     }
 
-    fn copied(&mut self, key: &Key, late: bool) -> Verdict {
+    fn copied(&mut self, key: &Key) -> Verdict {
         let Some((Area::Snapshots, name)) = crate::copies::original(key.name()) else {
             return Ok(());
         };
-        if !late {
-            self.copies.insert(name);
-        }
         let committed = self.snapshots.get(&name).is_some_and(Option::is_some);
         self.rule(committed || self.trash.contains(&name), || {
             format!("{key} is a copy of what was never committed")
@@ -180,13 +174,7 @@ impl Oracle {
             Area::Trash => Err(format!("the marker {key} is deleted")),
             Area::Sessions => self.session_deleted(key),
             Area::Gc => self.list_deleted(key),
-            Area::Copies => {
-                if let Some((Area::Snapshots, name)) = crate::copies::original(key.name()) {
-                    self.copies.remove(&name);
-                }
-                Ok(())
-            }
-            Area::Config | Area::Keys | Area::Notes => Ok(()),
+            Area::Config | Area::Keys | Area::Notes | Area::Copies => Ok(()),
         }
     }
 
@@ -194,8 +182,6 @@ impl Oracle {
         let Ok(name) = key.name().parse::<Uuid>() else {
             return Ok(());
         };
-        let copied = self.copies.contains(&name);
-        self.rule(!copied, || format!("{key} goes before its copy"))?;
         let stood = self.snapshots.remove(&name).is_some();
         self.rule(!stood || self.trash.contains(&name), || {
             format!("{key} is freed unmarked")

@@ -77,7 +77,7 @@ pub(super) fn plan(
             });
         }
     }
-    notes(repository, lost, &mut plan)?;
+    notes(repository, &list, lost, &mut plan)?;
     copies::plan(repository, lost, &mut plan.0)?;
     let mut places = survey.places(repository)?;
     for manifest in &list.committed {
@@ -120,11 +120,12 @@ fn incomplete(manifest: &Manifest, parts: Parts, lost: Lost, plan: &mut (Vec<Act
 /// Notes that do not open: their copies stand in their place, or nobody can tell what they said.
 fn notes(
     repository: &Repository,
+    list: &SnapshotList,
     lost: Lost,
     plan: &mut (Vec<Action>, Vec<Loss>),
 ) -> Result<(), AccessError> {
     let notes = Notes::read(repository)?;
-    for (name, why) in notes.flawed {
+    for (name, why) in notes.flawed(&|id| list.stands(id)) {
         plan.0.extend(copies::put_back_note(repository, name, why)?);
     }
     for (name, why) in notes.unreadable {
