@@ -266,6 +266,8 @@ impl From<ForgetError> for Failure {
             ForgetError::Access(error) => error.into(),
             ForgetError::Protected(id) => Failure::of(Code::Failed, &error)
                 .hint(format_args!("`hucha unprotect {id:.8}` first")),
+            ForgetError::Unknown(_) => Failure::of(Code::Damaged, &error)
+                .hint("`hucha repair` puts it back or says what is lost"),
             error => Failure::of(Code::Failed, &error),
         }
     }

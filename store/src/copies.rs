@@ -1,9 +1,9 @@
 //! Second copies of manifests and notes: what no other object could give back.
 //!
 //! A copy is put when its original is acknowledged. So a copy of a manifest that is missing, and of
-//! which no marker speaks after that was seen, tells that the manifest was lost: whoever removes one
-//! has put a marker before. Copies decide nothing that their originals would not decide. That one
-//! cannot be put is no failure: the next gc makes it.
+//! which no marker speaks after that was seen, tells that the manifest was lost: whoever removes
+//! one has put a marker before. Copies decide nothing that their originals would not decide. That
+//! one cannot be put is no failure: the next gc makes it.
 
 use std::collections::BTreeSet;
 
@@ -59,15 +59,18 @@ pub(crate) fn put_manifest(repository: &Repository, manifest: &Manifest) {
     let _ = repository.put_object(&key, Kind::Snapshot, &fields);
 }
 
-/// Puts the copy of a note that stands.
-pub(crate) fn put_note(repository: &Repository, name: Uuid, fields: &[u8]) {
-    let _ = repository.put_object(&copy_key(Area::Notes, name), Kind::Note, fields);
+/// Puts the copy of a note that stands. Answers whether it is there.
+pub(crate) fn put_note(repository: &Repository, name: Uuid, fields: &[u8]) -> bool {
+    let key = copy_key(Area::Notes, name);
+    repository.put_object(&key, Kind::Note, fields).is_ok()
 }
 
 /// Puts copies of those manifests and notes that have none.
 pub(crate) fn complete(repository: &Repository, committed: &[Manifest]) -> Result<(), AccessError> {
     let copies = Copies::list(repository)?;
-    let single = |m: &&Manifest| !copies.snapshots.contains(&m.name);
+    // Forgotten meanwhile, and removed by this gc or another.
+    let trash = repository.list_uuids(Area::Trash)?;
+    let single = |m: &&Manifest| !copies.snapshots.contains(&m.name) && !trash.contains(&m.name);
     for manifest in committed.iter().filter(single) {
         put_manifest(repository, manifest);
     }
@@ -76,7 +79,8 @@ pub(crate) fn complete(repository: &Repository, committed: &[Manifest]) -> Resul
         if !copies.notes.contains(&name)
             && let Ok(Some(fields)) = repository.get_object(&key, Kind::Note)
         {
-            put_note(repository, name, &fields);
+            // The next gc tries again.
+            let _ = put_note(repository, name, &fields);
         }
     }
     Ok(())

@@ -45,6 +45,14 @@ pub enum AccessError {
         /// The last thing that was wrong, if it was found at all.
         why: Option<String>,
     },
+    /// The storage answers, and cannot give back this object.
+    #[error("{object} cannot be read: {why}")]
+    CannotRead {
+        /// The object.
+        object: String,
+        /// What the storage said.
+        why: String,
+    },
     /// A page holds what it must not.
     #[error("page {page:.8} is damaged: {why}")]
     DamagedPage {
@@ -54,12 +62,14 @@ pub enum AccessError {
         why: &'static str,
     },
     /// So much cannot be read that no single object is to blame.
-    #[error("{unreadable} of {packs} packs cannot be read ({why}): the storage itself fails")]
+    #[error("{unreadable} of {all} {what} cannot be read ({why}): the storage itself fails")]
     StorageFails {
-        /// Packs of which something cannot be read.
+        /// What they are.
+        what: &'static str,
+        /// Those of which something cannot be read.
         unreadable: usize,
-        /// All packs.
-        packs: usize,
+        /// All of them.
+        all: usize,
         /// What the storage said of one of them.
         why: String,
     },
@@ -86,6 +96,7 @@ impl AccessError {
         matches!(
             self,
             AccessError::Damaged { .. }
+                | AccessError::CannotRead { .. }
                 | AccessError::DamagedRecord { .. }
                 | AccessError::LostChunk { .. }
                 | AccessError::DamagedPage { .. }

@@ -32,6 +32,9 @@ pub enum ForgetError {
     /// Notes say that it stays.
     #[error("snapshot {0:.8} is protected")]
     Protected(SnapshotId),
+    /// A note does not open: what it says of the snapshot nobody knows.
+    #[error("{0}; it may protect what is to be forgotten")]
+    Unknown(String),
     /// There was no answer; the marker may appear later.
     #[error(transparent)]
     Access(#[from] AccessError),
@@ -44,7 +47,7 @@ pub enum ForgetError {
 /// [`undelete`] takes the snapshot back.
 ///
 /// # Errors
-/// [`ForgetError::Protected`]: then nothing was done.
+/// [`ForgetError::Protected`] and [`ForgetError::Unknown`]: then nothing was done.
 pub fn forget(
     repository: &Repository,
     manifest: &Manifest,
@@ -52,6 +55,9 @@ pub fn forget(
 ) -> Result<bool, ForgetError> {
     if notes.is_protected(manifest.id) {
         return Err(ForgetError::Protected(manifest.id));
+    }
+    if let Some((name, why)) = notes.unreadable.first() {
+        return Err(ForgetError::Unknown(format!("notes/{name} is lost: {why}")));
     }
     Ok(mark(repository, manifest.name)?)
 }

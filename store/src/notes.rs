@@ -157,8 +157,8 @@ pub struct Notes {
     superseded: BTreeSet<Uuid>,
     /// Notes that are damaged or missing, and were read from their copies.
     copied: Vec<Copied>,
-    /// Notes that do not open and have no copy that does, with the reason. They are passed over,
-    /// and stay.
+    /// Notes that are damaged or missing and have no copy that opens, with the reason. They are
+    /// passed over, and stay.
     pub unreadable: Vec<(Uuid, String)>,
 }
 
@@ -208,7 +208,11 @@ impl Notes {
             Err(e) => return Err(e),
         };
         let copy = match read_note(repository, &copy_key(Area::Notes, name), name) {
-            Err(e) if e.is_damage() => None,
+            Err(e) if e.is_damage() => {
+                let why = flaw.unwrap_or_else(|| "it is missing".to_owned());
+                self.unreadable.push((name, why));
+                return Ok(true);
+            }
             copy => copy?,
         };
         match (copy, flaw) {
@@ -371,15 +375,15 @@ fn read_note(repository: &Repository, key: &Key, name: Uuid) -> Result<Option<No
     }
 }
 
-fn put_note(repository: &Repository, note: &Note) -> Result<(), AccessError> {
+/// Puts a note, and answers whether it has a copy then.
+fn put_note(repository: &Repository, note: &Note) -> Result<bool, AccessError> {
     let key = uuid_key(Area::Notes, note.name);
     let fields = note.encode();
     match repository.put_object(&key, Kind::Note, &fields)? {
         Put::Created => {}
         Put::Exists => return Err(AccessError::NotFresh(key.to_string())),
     }
-    copies::put_note(repository, note.name, &fields);
-    Ok(())
+    Ok(copies::put_note(repository, note.name, &fields))
 }
 
 /// The moment after another.
@@ -478,7 +482,10 @@ pub(crate) fn fold(
         facts: facts.into_iter().collect(),
         strange: false,
     };
-    put_note(repository, &folded)?;
+    if !put_note(repository, &folded)? {
+        // As long as it stands but once, so do those that it was made of.
+        return Ok(0);
+    }
     for old in &folded.supersedes {
         delete_both(repository, Area::Notes, *old)?;
     }

@@ -23,6 +23,15 @@ pub enum Flaw {
     Missing,
 }
 
+/// A name, and which listings have it.
+struct Listed {
+    name: Uuid,
+    /// That of `snapshots/`.
+    itself: bool,
+    /// That of `copies/`.
+    copy: bool,
+}
+
 /// Every snapshot of a repository, from one listing.
 #[derive(Debug, Clone, Default)]
 pub struct SnapshotList {
@@ -30,13 +39,16 @@ pub struct SnapshotList {
     pub committed: Vec<Manifest>,
     /// Forgotten, and still there until gc, oldest first.
     pub forgotten: Vec<Manifest>,
-    /// Manifests that are lost, and were read from their copies: they stand among the others.
+    /// Manifests that are lost, and were read from their copies: they stand among the others,
+    /// forgotten ones too.
     pub flawed: BTreeMap<Uuid, Flaw>,
     /// Manifests that stand, and that the listing did not name.
     pub unlisted: BTreeSet<Uuid>,
     /// Objects that do not open and have no copy that does, with the reason. Their names are
     /// settled, never free.
     pub unreadable: Vec<(Uuid, String)>,
+    /// How many objects the storage cannot give back, of those above.
+    pub unread: usize,
     /// Names with a tombstone.
     pub tombstones: BTreeSet<Uuid>,
     /// Names with a marker in `trash/`.
@@ -57,57 +69,51 @@ impl SnapshotList {
             trash,
             ..SnapshotList::default()
         };
-        for name in &names {
-            list.add(repository, *name, copies.contains(name))?;
-        }
         let listed: BTreeSet<Uuid> = names.into_iter().collect();
-        for name in copies.difference(&listed) {
-            list.add_copied(repository, *name)?;
+        for name in listed.union(&copies) {
+            let seen = Listed {
+                name: *name,
+                itself: listed.contains(name),
+                copy: copies.contains(name),
+            };
+            list.add(repository, seen)?;
         }
         list.committed.sort_by_key(|m| (m.time, m.name));
         list.forgotten.sort_by_key(|m| (m.time, m.name));
         Ok(list)
     }
 
-    /// What stands at a name that `snapshots/` lists.
-    fn add(
-        &mut self,
-        repository: &Repository,
-        name: Uuid,
-        has_copy: bool,
-    ) -> Result<(), AccessError> {
+    /// What stands at a name.
+    fn add(&mut self, repository: &Repository, seen: Listed) -> Result<(), AccessError> {
+        let name = seen.name;
         match read_snapshot(repository, name) {
-            Ok(None) => {}
-            Ok(Some(SnapshotObject::Tombstone { .. })) => {
-                self.tombstones.insert(name);
-            }
-            Ok(Some(SnapshotObject::Manifest(m))) => self.add_manifest(*m),
-            Err(e) if e.is_damage() && has_copy => {
-                let copy = whole(read_copy(repository, name))?;
-                self.lost(name, Flaw::Damaged(e.to_string()), copy);
-            }
-            Err(e) if e.is_damage() => self.lost(name, Flaw::Damaged(e.to_string()), None),
-            Err(e) => return Err(e),
-        }
-        Ok(())
-    }
-
-    /// What stands at a name of which only a copy is listed.
-    fn add_copied(&mut self, repository: &Repository, name: Uuid) -> Result<(), AccessError> {
-        match read_snapshot(repository, name) {
-            // Committed between the listings, or the first one was short.
             Ok(Some(SnapshotObject::Manifest(m))) => {
-                self.unlisted.insert(name);
+                if !seen.itself {
+                    // Committed between the listings, or the first one was short.
+                    self.unlisted.insert(name);
+                }
                 self.add_manifest(*m);
             }
-            // Whoever removed it has put a marker before.
-            Ok(_) if !self.trash.contains(&name) && is_marked(repository, name)? => {}
-            Ok(_) => match read_copy(repository, name) {
-                Ok(None) => {}
-                copy => self.lost(name, Flaw::Missing, whole(copy)?),
-            },
+            Ok(Some(SnapshotObject::Tombstone { .. })) if !seen.copy => {
+                self.tombstones.insert(name);
+            }
+            // A copy is of what was committed: whoever removed it has put a marker before. A
+            // tombstone came over the lost one while its session still stood.
+            Ok(_) if seen.copy => {
+                if self.trash.contains(&name) || !is_marked(repository, name)? {
+                    match read_copy(repository, name) {
+                        Ok(None) => {}
+                        copy => self.lost(name, Flaw::Missing, whole(copy)?),
+                    }
+                }
+            }
+            Ok(_) => {}
             Err(e) if e.is_damage() => {
-                let copy = whole(read_copy(repository, name))?;
+                self.unread += usize::from(matches!(e, AccessError::CannotRead { .. }));
+                let copy = match seen.copy {
+                    true => whole(read_copy(repository, name))?,
+                    false => None,
+                };
                 self.lost(name, Flaw::Damaged(e.to_string()), copy);
             }
             Err(e) => return Err(e),
@@ -152,7 +158,7 @@ impl SnapshotList {
 }
 
 /// Whether a snapshot is marked by now.
-fn is_marked(repository: &Repository, name: Uuid) -> Result<bool, AccessError> {
+pub(crate) fn is_marked(repository: &Repository, name: Uuid) -> Result<bool, AccessError> {
     Ok(repository
         .get_stored(&uuid_key(Area::Trash, name))?
         .is_some())

@@ -50,7 +50,7 @@ impl Unreadable {
     /// Stops when the storage gives no answers at all any more.
     fn stop_if_silent(&self, repository: &Repository) -> Result<(), AccessError> {
         if !self.0.is_empty() {
-            repository.get_stored(&Key::config())?;
+            repository.backend().get(&Key::config())?;
         }
         Ok(())
     }
@@ -68,8 +68,9 @@ impl Unreadable {
         self.stop_if_silent(repository)?;
         match self.0.values().next() {
             Some(why) if self.0.len() > packs / 2 => Err(AccessError::StorageFails {
+                what: "packs",
                 unreadable: self.0.len(),
-                packs,
+                all: packs,
                 why: why.clone(),
             }),
             _ => Ok(()),
@@ -115,6 +116,7 @@ pub(crate) fn read_packs(
 pub(super) fn reason(error: AccessError) -> String {
     match error {
         AccessError::Damaged { why, .. } | AccessError::DamagedRecord { why, .. } => why,
+        AccessError::CannotRead { why, .. } => format!("it cannot be read: {why}"),
         AccessError::Backend(BackendError {
             trouble: Trouble::OutOfRange,
             ..

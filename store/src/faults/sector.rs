@@ -147,6 +147,93 @@ fn a_small_object_that_cannot_be_read_is_read_from_its_copy_or_made_again() {
     }
 }
 
+/// Objects whose copies lie in bad sectors too, or that have none.
+#[test]
+fn what_cannot_be_read_twice_is_told_and_the_rest_is_repaired() {
+    let scene = history().dead_writer();
+    gc(&scene.open(), &thorough(), &Silent::default()).unwrap();
+    let manifests: Vec<_> = scene.kept.iter().map(|k| k.manifest.name).collect();
+    let manifest = |n: usize| Key::new(Area::Snapshots, manifests[n]).unwrap();
+    let all = keys(&scene.memory, Area::Snapshots);
+    let tombstone = all
+        .iter()
+        .find(|key| (0..3).all(|n| manifest(n) != **key))
+        .unwrap();
+    let (first, _) = disk(&scene.fork());
+    first.spoil(tombstone.clone(), 0..u64::MAX);
+    first.spoil(manifest(0), 0..u64::MAX);
+    let report = mend(&first, None).unwrap();
+    assert!(report.done.iter().any(|d| d.object == manifest(0).path()));
+    assert_eq!(report.losses.len(), 1, "{:?}", report.losses);
+    assert_eq!(report.losses[0].object, tombstone.path());
+    let (disk, _) = disk(&scene);
+    disk.spoil(manifest(1), 0..u64::MAX);
+    disk.spoil(
+        crate::copies::copy_key(Area::Snapshots, manifests[1]),
+        0..u64::MAX,
+    );
+    let report = mend(&disk, None).unwrap();
+    let lost: Vec<&String> = report.losses.iter().map(|l| &l.object).collect();
+    assert!(lost.contains(&&manifest(1).path()), "{lost:?}");
+    let stranger = scene.stranger().open_at(disk.clone()).unwrap();
+    assert!(gc(&stranger, &thorough(), &Silent::default()).is_err());
+    let backend: Arc<dyn Backend> = disk.clone();
+    let found = find(&backend, &credential(Encryption::None)).unwrap();
+    let (repository, state) = ConfigState::open(found, environment(0)).unwrap();
+    let options = RepairOptions {
+        lost: crate::repair::Lost::GiveUp,
+        ..RepairOptions::default()
+    };
+    let report = repair(&repository, &state, &options, &Silent::default()).unwrap();
+    assert!(report.losses.is_empty(), "{:?}", report.losses);
+    gc(&stranger, &thorough(), &Silent::default()).unwrap();
+    let report = check(&stranger, &every_byte(), &Silent::default()).unwrap();
+    assert!(report.damage.is_empty(), "{:?}", report.damage);
+    for n in [0, 2] {
+        assert_eq!(restores(&stranger, &scene.kept[n]), 0);
+    }
+}
+
+/// Nothing is given up where most of what is small cannot be read.
+#[test]
+fn a_storage_that_gives_back_hardly_a_manifest_fails() {
+    let scene = history();
+    let (disk, repository) = disk(&scene);
+    let names = keys(&scene.memory, Area::Snapshots);
+    for key in &names[..2] {
+        disk.spoil(key.clone(), 0..u64::MAX);
+    }
+    let count = scene.memory.object_count();
+    assert!(matches!(
+        mend(&disk, Some(Part::Snapshots)),
+        Err(AccessError::StorageFails { .. })
+    ));
+    assert_eq!(scene.memory.object_count(), count);
+    for known in &scene.kept {
+        assert_eq!(restores(&repository, known), 0);
+    }
+}
+
+#[test]
+fn keys_and_config_that_cannot_be_read_come_back_from_their_copies() {
+    let scene = Scene::locked().snapshot(0);
+    let mut objects = keys(&scene.memory, Area::Keys);
+    objects.retain(|key| key.name().starts_with("data-") || key.name() == "config");
+    assert_eq!(objects.len(), 2);
+    objects.push(Key::config());
+    for key in objects {
+        let scene = scene.fork();
+        let disk = Arc::new(Faulty::new(scene.memory.clone()));
+        disk.spoil(key.clone(), 0..u64::MAX);
+        let report = scene.repair(disk.clone(), false).unwrap();
+        assert_eq!((report.done.len(), report.losses.len()), (1, 0), "{key}");
+        let repository = scene.stranger().open_at(disk.clone()).unwrap();
+        let report = check(&repository, &every_byte(), &Silent::default()).unwrap();
+        assert!(report.damage.is_empty(), "{key}: {:?}", report.damage);
+        assert_eq!(restores(&repository, &scene.kept[0]), 0, "{key}");
+    }
+}
+
 /// Three files, some chunks each, of which many stand in one pack.
 fn large() -> (Memory, MapSource) {
     crate::crypto::seeded::seed(b"bad sectors");
@@ -266,7 +353,9 @@ fn a_storage_of_which_most_cannot_be_read_fails_and_nothing_is_condemned() {
                     continue;
                 }
                 Err(AccessError::StorageFails {
-                    unreadable, packs, ..
+                    unreadable,
+                    all: packs,
+                    ..
                 }) => assert_eq!((unreadable, packs), (bad, all.len())),
                 Err(other) => panic!("{other}"),
             }

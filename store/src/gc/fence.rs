@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::backend::Area;
 use crate::clock::Timestamp;
+use crate::copies::Copies;
 use crate::crypto::Kind;
 use crate::environment::Fate;
 use crate::error::AccessError;
@@ -81,12 +82,14 @@ fn read_sessions(repository: &Repository) -> Result<Sessions, AccessError> {
     Ok(sessions)
 }
 
-/// Every settled name.
+/// Every settled name. So is that of a copy, for it was committed: a tombstone would take the place
+/// of a manifest that is lost.
 fn settled_names(repository: &Repository) -> Result<BTreeSet<Uuid>, AccessError> {
     let mut settled: BTreeSet<Uuid> = repository
         .list_uuids(Area::Snapshots)?
         .into_iter()
         .collect();
+    settled.extend(Copies::list(repository)?.snapshots);
     settled.extend(repository.list_uuids(Area::Trash)?);
     Ok(settled)
 }

@@ -283,8 +283,13 @@ fn collect(
     // What interrupted puts left behind is nobody's: failing to remove it is no reason to stop.
     let _ = repository.backend().tidy();
     monitor.event(Event::Phase("looking at sessions"));
+    let snapshots = guard::list(repository)?;
+    for (name, flaw) in &snapshots.flawed {
+        let note =
+            format!("snapshots/{name}: {flaw}; read from its copy: `hucha repair` puts it back");
+        monitor.event(Event::Note(&note));
+    }
     report.fenced += fence::tidy(repository, options.fence, session.name())?;
-    let snapshots = guard::list(repository)?.committed;
     let standing: Vec<Uuid> = read_lists(repository)?.iter().map(|l| l.name).collect();
     sweep_ready(session, &standing, options, monitor, report)?;
     monitor.event(Event::Phase("finding what is unused"));
@@ -315,7 +320,6 @@ fn collect(
     )?;
     rewrite(session, plan, attempt, monitor, report)?;
     report.manifests_removed += sweep::remove_manifests(repository, &committed)?;
-    copies::complete(repository, &snapshots)?;
     sweep::remove_orphans(repository)?;
     monitor.event(Event::Phase("folding the index"));
     match merge::merge(repository, merge::When::AfterGc).map_err(GcError::from) {
@@ -328,6 +332,7 @@ fn collect(
         Err(e) if e.is_full() => monitor.event(Event::Note("no room to fold notes")),
         folded => folded?,
     }
+    copies::complete(repository, &snapshots.committed)?;
     count_waiting(repository, session.name(), report)?;
     Ok(())
 }

@@ -29,16 +29,16 @@ pub(super) fn plan(
             continue;
         };
         let own = uuid_key(of, name);
+        let is_whole = fault(repository, &own, of, name)?.is_none();
         let stored = repository.get_stored(&own)?;
-        match fault(repository, &own, of, name)? {
-            None if let Some(body) = stored => actions.push(put(key, why, body)),
-            // Of a snapshot that is lost so, `snapshots/` tells.
-            _ if of == Area::Snapshots => {}
-            fault if fault.is_none() || lost == Lost::GiveUp => {
+        match stored.filter(|body| is_whole && !body.is_empty()) {
+            Some(body) => actions.push(put(key, why, body)),
+            // What is lost so is told of the original.
+            None if of == Area::Notes && lost == Lost::GiveUp => {
                 let why = format!("{why}, as the note itself");
                 actions.push(Action::Remove { key, why });
             }
-            _ => {}
+            None => {}
         }
     }
     Ok(())
@@ -51,6 +51,7 @@ pub(super) fn put_back_note(
     why: String,
 ) -> Result<Option<Action>, AccessError> {
     let copy = repository.get_stored(&copy_key(Area::Notes, name))?;
+    let copy = copy.filter(|body| !body.is_empty());
     Ok(copy.map(|body| put(uuid_key(Area::Notes, name), why, body)))
 }
 
@@ -96,7 +97,11 @@ fn fault(
     };
     let inner = match of {
         Area::Notes => Note::decode(&fields).map(|note| note.name),
-        _ => SnapshotObject::decode(&fields).map(|object| object.name()),
+        _ => match SnapshotObject::decode(&fields) {
+            Ok(SnapshotObject::Manifest(manifest)) => Ok(manifest.name),
+            Ok(_) => return Ok(Some("it is a tombstone".into())),
+            Err(e) => Err(e),
+        },
     };
     Ok(match inner {
         Ok(inner) if inner == name => None,

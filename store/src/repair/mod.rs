@@ -30,6 +30,7 @@ use crate::monitor::{Event, Monitor};
 use crate::repository::Repository;
 use crate::session::{Session, settle};
 use crate::snapshot::republish::republish;
+use crate::snapshots::is_marked;
 
 use packs::Survey;
 use snapshots::Rewritten;
@@ -442,6 +443,10 @@ impl Run<'_> {
         let id = manifest.id;
         if self.options.dry_run {
             self.done(object, format!("{why}: put back from its copy"));
+            return Ok(());
+        }
+        if is_marked(self.repository, manifest.name)? {
+            // It was forgotten while this run looked at everything.
             return Ok(());
         }
         match republish(self.repository, &again(manifest))? {

@@ -58,11 +58,9 @@ pub(super) fn plan(
         }
     }
     let again = again(repository, &list)?;
-    for (name, why) in list
-        .unreadable
-        .iter()
-        .filter(|u| again.unreadable.contains(u))
-    {
+    stop_if_storage_fails(&again)?;
+    let still = |name: &Uuid| again.unreadable.iter().any(|(other, _)| other == name);
+    for (name, why) in list.unreadable.iter().filter(|(name, _)| still(name)) {
         if lost == Lost::GiveUp || is_tombstone_sized(repository, *name)? {
             plan.0.push(Action::Forget {
                 name: *name,
@@ -86,11 +84,26 @@ pub(super) fn plan(
             incomplete(manifest, parts, lost, &mut plan);
         } else if let Some(flaw) = list.flawed.get(&manifest.name)
             && again.flawed.contains_key(&manifest.name)
+            && !again.trash.contains(&manifest.name)
         {
             plan.0.push(copies::put_back(manifest, flaw, &list));
         }
     }
     Ok(plan)
+}
+
+/// Single objects that cannot be read are damaged; when that is said of most, nothing is given up.
+fn stop_if_storage_fails(list: &SnapshotList) -> Result<(), AccessError> {
+    let all = list.committed.len() + list.forgotten.len() + list.unreadable.len();
+    if list.unread <= 1 || list.unread <= all / 2 {
+        return Ok(());
+    }
+    Err(AccessError::StorageFails {
+        what: "snapshots",
+        unreadable: list.unread,
+        all,
+        why: "their manifests".into(),
+    })
 }
 
 /// What to do about a snapshot that refers to what is lost.

@@ -115,13 +115,10 @@ impl Repository {
         Ok(names)
     }
 
-    /// An object's stored bytes; `None` when it is not there.
+    /// An object's stored bytes; `None` when it is not there, none when the storage cannot give
+    /// back this one.
     pub(crate) fn get_stored(&self, key: &Key) -> Result<Option<Vec<u8>>, AccessError> {
-        match self.backend.get(key) {
-            Ok(stored) => Ok(Some(stored)),
-            Err(e) if e.is_absent() => Ok(None),
-            Err(e) => Err(e.into()),
-        }
+        Ok(fetch::bytes(&*self.backend, key)?)
     }
 
     /// Whether the storage still gives answers: what it then cannot read is bad where it lies.

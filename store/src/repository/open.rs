@@ -13,6 +13,7 @@ use crate::crypto::{
 };
 use crate::environment::Environment;
 use crate::error::AccessError;
+use crate::fetch;
 use crate::format::config::{
     Config, ConfigError, Slot, SlotKind, decode_data_key, encode_data_key,
 };
@@ -388,13 +389,9 @@ fn open_root(
     Ok((Zeroizing::new(root), Some(kek.slot(&config.cost.salt))))
 }
 
-/// An object's bytes; `None` when it is not there.
+/// An object's bytes; `None` when it is not there, none when the storage cannot give back this one.
 pub(crate) fn get(backend: &dyn Backend, key: &Key) -> Result<Option<Vec<u8>>, OpenError> {
-    match backend.get(key) {
-        Ok(stored) => Ok(Some(stored)),
-        Err(e) if e.is_absent() => Ok(None),
-        Err(e) => Err(e.into()),
-    }
+    Ok(fetch::bytes(backend, key)?)
 }
 
 fn learn_data_keys(backend: &dyn Backend, keys: &Keys) -> Result<(), OpenError> {
@@ -407,9 +404,8 @@ fn learn_data_keys(backend: &dyn Backend, keys: &Keys) -> Result<(), OpenError> 
     names.sort_unstable();
     for name in names {
         let key = named_key(Area::Keys, name);
-        let stored = match backend.get(&key) {
-            Err(e) if e.is_absent() => continue,
-            other => other?,
+        let Some(stored) = get(backend, &key)? else {
+            continue;
         };
         // One that does not open is another process's failed `init`, or damaged: packs carry
         // their keys too.

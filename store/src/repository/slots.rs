@@ -131,18 +131,14 @@ impl Repository {
         if self.keys().encryption() == Encryption::None {
             return Err(SlotError::NotEncrypted);
         }
-        let config = match self.backend().get(&Key::config()) {
-            Err(e) if e.is_absent() => Vec::new(),
-            other => other?,
-        };
+        let config = self.get_stored(&Key::config())?.unwrap_or_default();
         let mut slots = Vec::new();
         for name in self.list_names(Area::Keys)? {
             let Ok(id) = name.parse::<SlotId>() else {
                 continue;
             };
-            let stored = match self.backend().get(&named_key(Area::Keys, id)) {
-                Err(e) if e.is_absent() => continue,
-                other => other?,
+            let Some(stored) = self.get_stored(&named_key(Area::Keys, id))? else {
+                continue;
             };
             let details = match self.judge_slot(&stored, &config) {
                 SlotState::Foreign => continue,

@@ -198,3 +198,73 @@ fn a_late_copy_of_a_note_is_no_damage() {
     Notes::read(&repository).unwrap().annotate(&mut manifest);
     assert!(manifest.tags.is_empty());
 }
+
+/// A writer whose session still stands, be it that it was killed or that it may not delete.
+#[test]
+fn gc_puts_no_tombstone_over_a_lost_manifest() {
+    for settled in [false, true] {
+        let (memory, source) = two(PLAIN);
+        let repository = open(&memory, PLAIN, 0);
+        let session = Session::open(&repository, SessionKind::Writer).unwrap();
+        let name = session.name();
+        let mut manifest = committed(&memory).remove(1);
+        (manifest.name, manifest.id) = (name, crate::id::SnapshotId([7; 16]));
+        session.commit(&manifest).unwrap();
+        let key = uuid_key(Area::Snapshots, name);
+        harm(&memory, &key, Harm::Remove);
+        if settled {
+            settle(&repository, name).unwrap();
+        }
+        assert!(matches!(
+            collect(&memory, PLAIN),
+            Err(GcError::MissingSnapshot(lost)) if lost == name
+        ));
+        assert_eq!(memory.get(&key).is_ok(), settled);
+        assert!(!damage(&memory, PLAIN).is_empty());
+        let report = fix(&memory, PLAIN);
+        assert_eq!((report.done.len(), report.losses.len()), (1, 0));
+        collect(&memory, PLAIN).unwrap();
+        assert!(committed(&memory).iter().any(|m| m.id == manifest.id));
+        assert_whole(&memory, PLAIN);
+        assert_restores(&memory, PLAIN, &source);
+    }
+}
+
+#[test]
+fn a_note_that_is_lost_for_good_is_told_and_keeps_all_from_being_forgotten() {
+    let (memory, _) = two(PLAIN);
+    let repository = open(&memory, PLAIN, 0);
+    let manifest = committed(&memory).remove(0);
+    let protected = Fact::Protected {
+        snapshot: manifest.id,
+        protected: true,
+    };
+    let notes = || Notes::read(&repository).unwrap();
+    crate::notes::put(&repository, &notes(), &[protected]).unwrap();
+    harm(&memory, &keys(&memory, Area::Notes)[0], Harm::Remove);
+    let copies = keys(&memory, Area::Copies);
+    let copy = copies.iter().find(|k| k.name().starts_with("notes."));
+    harm(&memory, copy.unwrap(), Harm::Flip);
+    let forget = || crate::forget::forget(&repository, &manifest, &notes());
+    assert!(matches!(
+        forget(),
+        Err(crate::forget::ForgetError::Unknown(_))
+    ));
+    assert_eq!(fix(&memory, PLAIN).losses.len(), 1);
+    assert!(memory.get(copy.unwrap()).is_ok(), "nothing is removed");
+    give_up(&memory);
+    assert_whole(&memory, PLAIN);
+    assert!(forget().unwrap());
+}
+
+/// A snapshot that was forgotten while a repair looked at everything stays forgotten.
+#[test]
+fn what_was_forgotten_is_not_put_back() {
+    let (memory, _) = two(PLAIN);
+    let lost = committed(&memory).remove(0);
+    harm(&memory, &uuid_key(Area::Snapshots, lost.name), Harm::Flip);
+    let repository = open(&memory, PLAIN, 0);
+    mark(&repository, lost.name).unwrap();
+    assert!(fix(&memory, PLAIN).done.is_empty());
+    assert_eq!(committed(&memory).len(), 1);
+}
