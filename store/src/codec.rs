@@ -4,7 +4,7 @@
 
 use std::io;
 
-use zstd::zstd_safe::{CCtx, CParameter, DCtx, get_error_name};
+use zstd::zstd_safe::{CCtx, CParameter, DCtx, compress_bound, get_error_name};
 
 use crate::index::Encoding;
 
@@ -12,6 +12,10 @@ use crate::index::Encoding;
 const PLAIN_LEVEL: i32 = 1;
 /// Level for deltas: level 1 doubles growth, 9 gains 3 %.
 const DELTA_LEVEL: i32 = 3;
+/// Level for frames that small chunks share.
+const SHARED_LEVEL: i32 = 3;
+/// How a dictionary of zstd begins. A prefix that does so must be told from one.
+const DICTIONARY: [u8; 4] = [0x37, 0xa4, 0x30, 0xec];
 /// A prefix from this size on needs a larger hash table to be searched in full.
 const LARGE_PREFIX: usize = 1 << 20;
 /// Bytes looked at to recognise what does not compress.
@@ -21,21 +25,65 @@ fn failure(code: usize) -> io::Error {
     io::Error::other(get_error_name(code))
 }
 
-/// Encodes without a base: raw when zstd gains less than 3 %.
-pub(crate) fn encode_plain(plain: &[u8]) -> io::Result<(Encoding, Vec<u8>)> {
-    if looks_random(plain) {
-        return Ok((Encoding::Raw, plain.to_vec()));
-    }
-    let frame = compress_frame(plain)?;
-    if frame.len() + plain.len() / 32 >= plain.len() {
-        return Ok((Encoding::Raw, plain.to_vec()));
-    }
-    Ok((Encoding::Zstd, frame))
+/// Encodes chunks, one after the other: the tables of zstd and the room for its output are used
+/// again.
+pub(crate) struct Encoder {
+    context: CCtx<'static>,
+    out: Vec<u8>,
 }
 
-/// One zstd frame without a prefix.
-pub(crate) fn compress_frame(plain: &[u8]) -> io::Result<Vec<u8>> {
-    zstd::bulk::compress(plain, PLAIN_LEVEL)
+impl Default for Encoder {
+    fn default() -> Encoder {
+        Encoder {
+            context: CCtx::create(),
+            out: Vec::new(),
+        }
+    }
+}
+
+impl Encoder {
+    /// Encodes without a base: raw when zstd gains less than 3 %.
+    pub fn plain(&mut self, plain: &[u8]) -> io::Result<(Encoding, Vec<u8>)> {
+        if looks_random(plain) {
+            return Ok((Encoding::Raw, plain.to_vec()));
+        }
+        let frame = self.frame(plain, PLAIN_LEVEL)?;
+        if frame.len() + plain.len() / 32 >= plain.len() {
+            return Ok((Encoding::Raw, plain.to_vec()));
+        }
+        Ok((Encoding::Zstd, frame.to_vec()))
+    }
+
+    /// One frame of several small chunks, joined.
+    pub fn shared(&mut self, joined: &[u8]) -> io::Result<Vec<u8>> {
+        Ok(self.frame(joined, SHARED_LEVEL)?.to_vec())
+    }
+
+    /// One zstd frame without a prefix, until the next call.
+    fn frame(&mut self, plain: &[u8], level: i32) -> io::Result<&[u8]> {
+        self.make_room(plain.len());
+        let done = self.context.compress(&mut self.out, plain, level);
+        done.map_err(failure)?;
+        Ok(&self.out)
+    }
+
+    /// Encodes against the joined bases.
+    pub fn delta(&mut self, plain: &[u8], prefix: &[u8]) -> io::Result<Vec<u8>> {
+        if prefix.len() >= LARGE_PREFIX || prefix.starts_with(&DICTIONARY) {
+            return encode_delta(plain, prefix);
+        }
+        self.make_room(plain.len());
+        // A dictionary without the magic number of one is a prefix.
+        (self.context)
+            .compress_using_dict(&mut self.out, plain, prefix, DELTA_LEVEL)
+            .map_err(failure)?;
+        Ok(self.out.clone())
+    }
+
+    fn make_room(&mut self, plain: usize) {
+        self.out.clear();
+        self.out.reserve(compress_bound(plain));
+    }
 }
 
 /// Whether a sample from the middle does not compress.
@@ -58,8 +106,8 @@ fn looks_random(plain: &[u8]) -> bool {
     entropy > 7.9
 }
 
-/// Encodes against the joined bases.
-pub(crate) fn encode_delta(plain: &[u8], prefix: &[u8]) -> io::Result<Vec<u8>> {
+/// Encodes against joined bases of any size and content.
+fn encode_delta(plain: &[u8], prefix: &[u8]) -> io::Result<Vec<u8>> {
     let mut context = CCtx::create();
     let set = |c: &mut CCtx<'_>, p| c.set_parameter(p).map(|_| ()).map_err(failure);
     set(&mut context, CParameter::CompressionLevel(DELTA_LEVEL))?;
@@ -72,7 +120,7 @@ pub(crate) fn encode_delta(plain: &[u8], prefix: &[u8]) -> io::Result<Vec<u8>> {
         set(&mut context, CParameter::HashLog(window.min(24)))?;
     }
     context.ref_prefix(prefix).map_err(failure)?;
-    let mut out = Vec::with_capacity(zstd::zstd_safe::compress_bound(plain.len()));
+    let mut out = Vec::with_capacity(compress_bound(plain.len()));
     context.compress2(&mut out, plain).map_err(failure)?;
     Ok(out)
 }
@@ -118,17 +166,20 @@ mod tests {
     #[test]
     fn every_encoding_comes_back() {
         let text = b"insert into sales values (1, 'x');\n".repeat(3000);
-        let (encoding, stored) = encode_plain(&text).unwrap();
+        let (encoding, stored) = Encoder::default().plain(&text).unwrap();
         assert_eq!(encoding, Encoding::Zstd);
         assert_eq!(decode(encoding, &stored, text.len(), &[]).unwrap(), text);
         let random = noise(100_000, "a");
-        let (encoding, stored) = encode_plain(&random).unwrap();
+        let (encoding, stored) = Encoder::default().plain(&random).unwrap();
         assert_eq!(encoding, Encoding::Raw);
         assert_eq!(
             decode(encoding, &stored, random.len(), &[]).unwrap(),
             random
         );
-        assert_eq!(encode_plain(b"").unwrap(), (Encoding::Raw, vec![]));
+        assert_eq!(
+            Encoder::default().plain(b"").unwrap(),
+            (Encoding::Raw, vec![])
+        );
     }
 
     #[test]
@@ -137,7 +188,7 @@ mod tests {
         let mut changed = base.clone();
         changed[1000] ^= 1;
         changed.splice(50_000..50_000, noise(100, "b"));
-        let stored = encode_delta(&changed, &base).unwrap();
+        let stored = Encoder::default().delta(&changed, &base).unwrap();
         assert!(stored.len() < 600, "{}", stored.len());
         assert_eq!(
             decode(Encoding::Delta, &stored, changed.len(), &base).unwrap(),
@@ -156,14 +207,44 @@ mod tests {
         let base = noise(6 << 20, "a");
         // A copy: zstd forgets the part of a prefix that overlaps its input in memory.
         let part = base[100..(1 << 20) + 100].to_vec();
-        let stored = encode_delta(&part, &base).unwrap();
+        let stored = Encoder::default().delta(&part, &base).unwrap();
         assert!(stored.len() < 3000, "{}", stored.len());
     }
 
     #[test]
     fn a_false_length_is_an_error() {
-        let (encoding, stored) = encode_plain(&b"abc".repeat(1000)).unwrap();
+        let (encoding, stored) = Encoder::default().plain(&b"abc".repeat(1000)).unwrap();
         assert!(decode(encoding, &stored, 2999, &[]).is_err());
         assert!(decode(encoding, &stored, 3001, &[]).is_err());
+    }
+
+    #[test]
+    fn an_encoder_keeps_nothing_of_what_it_did_before() {
+        let mut encoder = Encoder::default();
+        let base = noise(60_000, "a");
+        // A copy: zstd forgets the part of a prefix that overlaps its input in memory.
+        let same = base.clone();
+        let text = b"insert into sales values (1, 'x');\n".repeat(1000);
+        for _ in 0..3 {
+            let stored = encoder.delta(&same, &base).unwrap();
+            assert!(stored.len() < 100, "{}", stored.len());
+            let back = decode(Encoding::Delta, &stored, base.len(), &base);
+            assert_eq!(back.unwrap(), base);
+            let (encoding, stored) = encoder.plain(&text).unwrap();
+            let back = decode(encoding, &stored, text.len(), &[]);
+            assert_eq!(back.unwrap(), text);
+            // The bases of one chunk are none of the next.
+            assert!(encoder.delta(&base, &text).unwrap().len() > base.len());
+        }
+    }
+
+    #[test]
+    fn a_base_that_looks_like_a_dictionary_is_a_prefix() {
+        let base = [&DICTIONARY[..], &noise(60_000, "a")].concat();
+        let part = base[10..].to_vec();
+        let stored = Encoder::default().delta(&part, &base).unwrap();
+        assert!(stored.len() < 100, "{}", stored.len());
+        let back = decode(Encoding::Delta, &stored, part.len(), &base);
+        assert_eq!(back.unwrap(), part);
     }
 }

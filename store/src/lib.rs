@@ -37,6 +37,7 @@ pub mod restore;
 pub mod retention;
 mod sealed;
 mod session;
+mod similar;
 pub mod snapshot;
 pub mod snapshots;
 pub mod source;

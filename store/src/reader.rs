@@ -15,7 +15,7 @@ use crate::id::{BaseRef, ChunkId, PackId};
 use crate::index::{Bases, Place};
 use crate::monitor::Counters;
 use crate::pack::{is_record_length, pack_key, read_header};
-use crate::record::{OpenRecord, RecordError, World};
+use crate::record::{OpenRecord, Parts, RecordError, World};
 use crate::repository::Repository;
 
 /// Bytes of opened records that a reader keeps.
@@ -213,11 +213,39 @@ impl<'r> Reader<'r> {
         bases: &Bases,
         budget: &mut Budget,
     ) -> Result<Vec<u8>, AccessError> {
-        let mut joined = Vec::new();
-        for base in bases.iter() {
-            joined.extend_from_slice(&self.base(world, base, budget)?);
+        let parts = self.parts(world, bases, budget)?;
+        let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_slice()).collect();
+        Ok(parts.concat())
+    }
+
+    /// The bases of a delta, each verified against its own id.
+    pub fn parts(
+        &self,
+        world: World,
+        bases: &Bases,
+        budget: &mut Budget,
+    ) -> Result<Parts, AccessError> {
+        let base = |base| self.base(world, base, budget);
+        bases.iter().map(base).collect()
+    }
+
+    /// The bytes of a chunk that stands at a place, verified in this process.
+    pub fn verified(
+        &self,
+        world: World,
+        id: &ChunkId,
+        place: &Place,
+    ) -> Result<Arc<Vec<u8>>, AccessError> {
+        if let Some(plain) = self.bases.get(id) {
+            return Ok(plain);
         }
-        Ok(joined)
+        let plain = match self.read_place(world, id, place, &mut Budget::new()) {
+            Ok(plain) => plain,
+            Err(_) => self.chunk(world, id)?,
+        };
+        let plain = Arc::new(plain);
+        self.bases.insert(*id, Arc::clone(&plain));
+        Ok(plain)
     }
 
     fn base(

@@ -1,8 +1,8 @@
 //! Building, sealing and opening records.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use crate::codec;
+use crate::codec::{self, Encoder};
 use crate::crypto::{DataKey, Keys};
 use crate::error::AccessError;
 use crate::format::record::{HEADER, RecordHeader, TableRow, decode_record, encode_table};
@@ -44,10 +44,45 @@ pub(crate) struct EncodedChunk {
     pub row: TableRow,
     pub bytes: Vec<u8>,
     pub depth: u8,
+    /// The bases that it was encoded against, as far as they are at hand.
+    pub bases: Parts,
 }
 
-/// Rows of a record with the depth of each chunk.
-pub(crate) type RowsWithDepth = Vec<(TableRow, u8)>;
+/// Plain bytes of bases, to be joined in order.
+pub(crate) type Parts = Vec<Arc<Vec<u8>>>;
+
+impl EncodedChunk {
+    /// Bytes that are encoded already, bases elsewhere.
+    pub fn new(row: TableRow, bytes: Vec<u8>, depth: u8) -> EncodedChunk {
+        EncodedChunk {
+            row,
+            bytes,
+            depth,
+            bases: Parts::new(),
+        }
+    }
+
+    /// Encodes a chunk without a base.
+    pub fn plain(
+        id: ChunkId,
+        plain: &[u8],
+        encoder: &mut Encoder,
+    ) -> std::io::Result<EncodedChunk> {
+        let (encoding, bytes) = encoder.plain(plain)?;
+        let row = table_row(id, encoding, plain.len(), bytes.len());
+        Ok(EncodedChunk::new(row, bytes, 0))
+    }
+}
+
+/// What a record is made of.
+pub(crate) struct RecordParts {
+    /// The table and the encoded bytes.
+    pub plain: Vec<u8>,
+    /// Its rows, with the depth of each chunk.
+    pub rows: Vec<(TableRow, u8)>,
+    /// Bases that are at hand, by slot.
+    pub bases: Vec<Parts>,
+}
 
 /// Collects encoded chunks until a record is full.
 #[derive(Debug, Default)]
@@ -90,53 +125,52 @@ impl RecordBuilder {
         self.chunks.is_empty() && self.shared.is_empty()
     }
 
-    /// The record's plain form and the depth of each chunk, leaving the builder empty.
-    pub fn finish(&mut self) -> std::io::Result<(Vec<u8>, RowsWithDepth)> {
+    /// What was collected, leaving the builder empty.
+    pub fn finish(&mut self, encoder: &mut Encoder) -> std::io::Result<RecordParts> {
         let mut chunks = std::mem::take(&mut self.chunks);
-        chunks.extend(join_shared(std::mem::take(&mut self.shared))?);
+        let shared = std::mem::take(&mut self.shared);
+        chunks.extend(join_shared(shared, encoder)?);
         self.plain = 0;
         let rows: Vec<TableRow> = chunks.iter().map(|c| c.row).collect();
         let size: usize = chunks.iter().map(|c| c.bytes.len()).sum();
-        let mut plain = Vec::with_capacity(2 + rows.len() * 39 + size);
+        let table: usize = rows.iter().map(|r| 39 + 16 * r.bases.len()).sum();
+        let mut plain = Vec::with_capacity(2 + table + size);
         encode_table(&rows, &mut plain);
         chunks
             .iter()
             .for_each(|c| plain.extend_from_slice(&c.bytes));
-        Ok((plain, chunks.iter().map(|c| (c.row, c.depth)).collect()))
+        Ok(RecordParts {
+            plain,
+            rows: chunks.iter().map(|c| (c.row, c.depth)).collect(),
+            bases: chunks.into_iter().map(|c| c.bases).collect(),
+        })
     }
 }
 
 /// Makes one frame of small chunks; a single one, or those that do not compress, stay alone.
-fn join_shared(shared: Vec<(ChunkId, Vec<u8>)>) -> std::io::Result<Vec<EncodedChunk>> {
-    let alone = |id: ChunkId, plain: &[u8]| -> std::io::Result<EncodedChunk> {
-        let (encoding, bytes) = codec::encode_plain(plain)?;
-        Ok(EncodedChunk {
-            row: table_row(id, encoding, plain.len(), bytes.len()),
-            bytes,
-            depth: 0,
-        })
+fn join_shared(
+    shared: Vec<(ChunkId, Vec<u8>)>,
+    encoder: &mut Encoder,
+) -> std::io::Result<Vec<EncodedChunk>> {
+    let parts: Vec<&[u8]> = shared.iter().map(|(_, plain)| &**plain).collect();
+    let frame = match parts.as_slice() {
+        [] => return Ok(Vec::new()),
+        [_] => None,
+        several => {
+            let joined = several.concat();
+            let frame = encoder.shared(&joined)?;
+            (frame.len() < joined.len()).then_some(frame)
+        }
     };
-    if let [(id, plain)] = shared.as_slice() {
-        return Ok(vec![alone(*id, plain)?]);
-    }
-    let joined: Vec<u8> = shared
-        .iter()
-        .flat_map(|(_, plain)| plain)
-        .copied()
-        .collect();
-    let frame = codec::compress_frame(&joined)?;
-    if frame.len() >= joined.len() {
-        return shared.iter().map(|(id, plain)| alone(*id, plain)).collect();
-    }
+    let Some(frame) = frame else {
+        let alone = |(id, plain): &(ChunkId, Vec<u8>)| EncodedChunk::plain(*id, plain, encoder);
+        return shared.iter().map(alone).collect();
+    };
     let mut frame = Some(frame);
     let chunk = |(id, plain): (ChunkId, Vec<u8>)| {
         let bytes = frame.take().unwrap_or_default();
         let row = table_row(id, Encoding::Shared, plain.len(), bytes.len());
-        EncodedChunk {
-            row,
-            bytes,
-            depth: 0,
-        }
+        EncodedChunk::new(row, bytes, 0)
     };
     Ok(shared.into_iter().map(chunk).collect())
 }
@@ -267,25 +301,30 @@ pub(crate) enum RecordError {
 }
 
 /// Opens a record that was just sealed and compares: a client with bad memory must not publish
-/// bad packs. `prefixes` gives the joined bases of each delta by slot.
+/// bad packs. `bases` gives those of each delta, by slot; they are compared with their names once
+/// more, for the delta was made of the same bytes.
 pub(crate) fn verify_record(
     keys: &Keys,
     world: World,
     stored: &[u8],
-    prefix: impl Fn(usize) -> Result<Vec<u8>, AccessError>,
+    mut bases: impl FnMut(usize, &TableRow) -> Result<Parts, AccessError>,
 ) -> Result<(), AccessError> {
-    let record = OpenRecord::open(keys, world, stored).map_err(|_| AccessError::VerifyFailed)?;
+    let failed = || AccessError::VerifyFailed;
+    let record = OpenRecord::open(keys, world, stored).map_err(|_| failed())?;
     for (slot, row) in record.rows.iter().enumerate() {
-        let joined = if row.bases.is_empty() {
-            Vec::new()
-        } else {
-            prefix(slot)?
-        };
-        let plain = record
-            .decode(slot, &joined)
-            .ok_or(AccessError::VerifyFailed)?;
+        let mut joined = Vec::new();
+        if !row.bases.is_empty() {
+            let parts = bases(slot, row)?;
+            let names = parts.iter().map(|part| world.id(keys, part).as_base());
+            if !names.eq(row.bases.iter()) {
+                return Err(failed());
+            }
+            let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_slice()).collect();
+            joined = parts.concat();
+        }
+        let plain = record.decode(slot, &joined).ok_or_else(failed)?;
         if world.id(keys, &plain) != row.id {
-            return Err(AccessError::VerifyFailed);
+            return Err(failed());
         }
     }
     Ok(())
@@ -311,20 +350,16 @@ mod tests {
     fn build(keys: &Keys, world: World) -> (Vec<u8>, Vec<Vec<u8>>) {
         let mut builder = RecordBuilder::default();
         let large = b"large ".repeat(9000);
-        let (encoding, bytes) = codec::encode_plain(&large).unwrap();
-        let row = table_row(world.id(keys, &large), encoding, large.len(), bytes.len());
-        builder.push(EncodedChunk {
-            row,
-            bytes,
-            depth: 0,
-        });
+        let mut encoder = Encoder::default();
+        let id = world.id(keys, &large);
+        builder.push(EncodedChunk::plain(id, &large, &mut encoder).unwrap());
         let mut plains = vec![large];
         for i in 0..20u8 {
             let small = vec![i; 100 + usize::from(i)];
             builder.push_shared(world.id(keys, &small), small.clone());
             plains.push(small);
         }
-        let (plain, _) = builder.finish().unwrap();
+        let plain = builder.finish(&mut encoder).unwrap().plain;
         let key = keys.writing_key(world.is_pages()).unwrap();
         (seal_record(keys, &key, world, &plain), plains)
     }
@@ -339,7 +374,7 @@ mod tests {
                 assert_eq!(&record.decode(slot, &[]).unwrap(), plain);
             }
             assert!(record.decode(plains.len(), &[]).is_none());
-            verify_record(&keys, world, &stored, |_| Ok(Vec::new())).unwrap();
+            verify_record(&keys, world, &stored, |_, _| Ok(Parts::new())).unwrap();
         }
     }
 

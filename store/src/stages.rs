@@ -3,10 +3,10 @@
 
 use std::io;
 
-use crate::codec;
+use crate::codec::Encoder;
 use crate::crypto::{Encryption, Keys};
 use crate::id::{ChunkId, RepositoryId};
-use crate::record::{EncodedChunk, OpenRecord, RecordBuilder, World, seal_record, table_row};
+use crate::record::{EncodedChunk, OpenRecord, RecordBuilder, World, seal_record};
 
 /// Keys of a repository that exists nowhere.
 pub struct Stages {
@@ -38,14 +38,10 @@ impl Stages {
     /// # Errors
     /// When zstd fails.
     pub fn seal(&self, id: ChunkId, plain: &[u8]) -> io::Result<Vec<u8>> {
-        let (encoding, bytes) = codec::encode_plain(plain)?;
+        let mut encoder = Encoder::default();
         let mut builder = RecordBuilder::default();
-        builder.push(EncodedChunk {
-            row: table_row(id, encoding, plain.len(), bytes.len()),
-            bytes,
-            depth: 0,
-        });
-        let (record, _) = builder.finish()?;
+        builder.push(EncodedChunk::plain(id, plain, &mut encoder)?);
+        let record = builder.finish(&mut encoder)?.plain;
         let key = self.keys.writing_key(false);
         let key = key.ok_or_else(|| io::Error::other("there is no data key"))?;
         Ok(seal_record(&self.keys, &key, World::Content, &record))

@@ -11,7 +11,7 @@ use hucha_store::entry::Entry;
 use hucha_store::monitor::Monitor;
 use hucha_store::repository::{InitOptions, Repository};
 use hucha_store::snapshot::{
-    Compare, Outcome as Became, ParentChoice, SnapshotOptions, SnapshotReport, Unchanged,
+    Compare, Deltas, Outcome as Became, ParentChoice, SnapshotOptions, SnapshotReport, Unchanged,
     snapshot as take,
 };
 use hucha_store::source::{
@@ -191,6 +191,10 @@ fn tell(run: &mut Run, report: &SnapshotReport, excluded: u64) -> Outcome {
                 parent: report.parent.map(|id| id.to_string()),
                 resumed: report.resumed.map(|id| id.to_string()),
                 read_bytes: report.read_bytes,
+                new_chunks: report.stored.new_chunks,
+                delta_chunks: report.stored.deltas.chunks,
+                delta_bytes: report.stored.deltas.bytes,
+                delta_stored_bytes: report.stored.deltas.encoded,
                 dry_run,
                 excluded,
                 skipped: report.outcome == Became::Skipped,
@@ -212,8 +216,15 @@ fn tell(run: &mut Run, report: &SnapshotReport, excluded: u64) -> Outcome {
 
 fn summarize(run: &mut Run, report: &SnapshotReport, excluded: u64) -> Result<(), Failure> {
     let manifest = &report.manifest;
+    let deltas = match report.stored.deltas {
+        Deltas { chunks: 0, .. } => String::new(),
+        Deltas { bytes, encoded, .. } => {
+            let (bytes, encoded) = (text::size(bytes), text::size(encoded));
+            format!(" ({bytes} of it as {encoded} of deltas)")
+        }
+    };
     let sizes = format!(
-        "{}, {}; {} new, the repository {} by {}; {}",
+        "{}, {}; {} new{deltas}, the repository {} by {}; {}",
         text::counted(manifest.files, "file", "files"),
         text::size(manifest.bytes),
         text::size(manifest.new_bytes),

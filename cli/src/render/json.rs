@@ -213,6 +213,14 @@ pub struct Taken {
     pub resumed: Option<String>,
     /// Bytes read from the source.
     pub read_bytes: u64,
+    /// Chunks that were not in the repository before, pages of the tree among them.
+    pub new_chunks: u64,
+    /// Those that became deltas of stored ones.
+    pub delta_chunks: u64,
+    /// Their bytes.
+    pub delta_bytes: u64,
+    /// Bytes of the deltas themselves.
+    pub delta_stored_bytes: u64,
     /// Nothing was stored.
     pub dry_run: bool,
     /// What was left out as asked; a folder counts once.

@@ -59,6 +59,7 @@ pub struct Keys {
     page_id: Zeroizing<[u8; 32]>,
     page_cut: Zeroizing<[u8; 32]>,
     gear: Zeroizing<[u8; 32]>,
+    features: Zeroizing<[u8; 32]>,
     local: Zeroizing<[u8; 32]>,
     index: SealKey,
     session: SealKey,
@@ -118,6 +119,7 @@ impl Keys {
             id: derive("hucha 1 id", &protocol),
             page_id: derive("hucha 1 page id", &protocol),
             gear: derive("hucha 1 gear", &protocol),
+            features: derive("hucha 1 features", &protocol),
             local: derive("hucha 1 local cache", &protocol),
             index: seal_key("hucha 1 index", &protocol),
             session: seal_key("hucha 1 session", &protocol),
@@ -159,6 +161,11 @@ impl Keys {
     /// The key from which the cutter's table is made.
     pub fn gear_key(&self) -> &[u8; 32] {
         &self.gear
+    }
+
+    /// The key from which super-features of chunks are made.
+    pub(crate) fn feature_key(&self) -> &[u8; 32] {
+        &self.features
     }
 
     /// The key of the check in local caches.

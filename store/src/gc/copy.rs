@@ -171,11 +171,7 @@ fn push(
         return Err(AccessError::VerifyFailed);
     };
     if row.encoding != Encoding::Shared {
-        return lane.push(EncodedChunk {
-            row: *row,
-            bytes: bytes.to_vec(),
-            depth,
-        });
+        return lane.push(EncodedChunk::new(*row, bytes.to_vec(), depth));
     }
     let lost = || AccessError::LostChunk {
         chunk: row.id,

@@ -23,6 +23,7 @@ use crate::format::objects::header;
 use crate::id::Uuid;
 use crate::index::handle::{IndexHandle, Segments};
 use crate::sealed::Sealed;
+use crate::similar::Similar;
 
 /// Seals the fields of small objects of one kind.
 pub(crate) type ObjectSealer = Box<dyn Fn(&[u8]) -> Sealed + Send>;
@@ -34,6 +35,7 @@ pub struct Repository {
     config: Config,
     environment: Environment,
     index: IndexHandle,
+    similar: Similar,
     /// The slot that opened it, if one did.
     opened_by: Option<crate::id::SlotId>,
 }
@@ -70,6 +72,11 @@ impl Repository {
     /// Deepest delta that writers make here.
     pub(crate) fn max_depth(&self) -> u8 {
         self.config.max_depth
+    }
+
+    /// Which stored chunks resemble a new one.
+    pub(crate) fn similar(&self) -> &Similar {
+        &self.similar
     }
 
     pub(crate) fn index(&self) -> &IndexHandle {

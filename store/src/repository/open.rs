@@ -21,6 +21,7 @@ use crate::id::{KeyDomain, RepositoryId, SlotId};
 use crate::index::handle::IndexHandle;
 use crate::index::{Index, IndexError, MemoryIndex, Opened, RedbIndex, RedbOptions};
 use crate::sealed::Sealed;
+use crate::similar::Similar;
 
 /// What opens a repository.
 #[derive(Clone)]
@@ -172,7 +173,9 @@ impl Repository {
         opened_by: Option<SlotId>,
     ) -> Result<Repository, OpenError> {
         let index = open_index(&environment, &keys);
+        let similar = Similar::new(&keys, environment.cache.as_deref());
         Ok(Repository {
+            similar,
             backend,
             keys,
             config,

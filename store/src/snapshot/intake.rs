@@ -14,6 +14,7 @@ use crate::monitor::{Action, Counters, Event, Monitor};
 use crate::snapshot::Compare;
 use crate::snapshot::assemble::SoFar;
 use crate::snapshot::checkpoint::Checkpoints;
+use crate::snapshot::guide::{Guide, Near};
 use crate::snapshot::parents::{Beginning, Known, Parent, is_unchanged, may_change_unseen};
 use crate::source::{ContentError, Contents, Open, Piece, Problem, Sink, Stop};
 use crate::tree::{Tree, inline};
@@ -43,7 +44,7 @@ pub(super) trait Flow {
     ///
     /// # Errors
     /// When the run cannot go on.
-    fn chunks(&mut self, chunks: Vec<Vec<u8>>) -> Result<(), Stop>;
+    fn chunks(&mut self, chunks: Chunks) -> Result<(), Stop>;
 
     /// The tree of all that was handed on. All of it is sealed afterwards, and nothing is on its
     /// way to the writer any more.
@@ -51,6 +52,16 @@ pub(super) trait Flow {
     /// # Errors
     /// When the run cannot go on.
     fn so_far(&mut self) -> Result<SoFar, Stop>;
+}
+
+/// Chunks that follow each other in a file.
+pub(super) struct Chunks {
+    /// Their bytes.
+    pub plain: Vec<Vec<u8>>,
+    /// Where the first begins in the file.
+    pub offset: u64,
+    /// What the parent has there.
+    pub near: Option<Near>,
 }
 
 /// A step of the assembly.
@@ -115,6 +126,8 @@ pub(super) struct Intake<'a, 'r, F> {
     parents: Vec<Parent<'a, 'a, 'r>>,
     /// Reads lists of extents.
     contents: Tree<'a, 'r>,
+    /// Where the chunks of the file at hand are in the parent.
+    guide: Option<Guide>,
     stream: ChunkStream,
     problems: Problems,
     failure: Option<AccessError>,
@@ -147,6 +160,7 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
             checkpoints,
             parents: parents.iter().filter_map(|p| begin(p).ok()).collect(),
             contents: Tree::new(setting.writer.reader(), None),
+            guide: None,
             stream: ChunkStream::new(setting.cutter),
             problems: Problems::default(),
             failure: None,
@@ -226,6 +240,7 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
         for known in known {
             let Some(old) = known.entry else { continue };
             if !is_unchanged(entry, &old, self.setting.compare) {
+                found.earlier.get_or_insert(old.content);
                 continue;
             }
             match (self.may_reuse(&old.content), known.beginning) {
@@ -287,6 +302,7 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
             next: None,
             error: None,
         };
+        let offset = beginning.as_ref().map_or(0, |b| b.bytes);
         match (skipped, beginning) {
             (Ok(true), Some(beginning)) => {
                 self.flow.step(Step::Begin(entry, page))?;
@@ -300,12 +316,12 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
                         return self.whole_small(entry, page, small, first.len());
                     }
                     self.flow.step(Step::Begin(entry, page))?;
-                    return self.read_rest(&path, input, first);
+                    return self.read_rest(&path, input, first, 0);
                 }
                 Err(_) => return self.unreadable(&path, input.take_error()),
             },
         }
-        self.read_rest(&path, input, Vec::new())
+        self.read_rest(&path, input, Vec::new(), offset)
     }
 
     /// Hands on the extents of a beginning.
@@ -332,8 +348,17 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
     }
 
     /// Reads a file on to its end. The first chunk may be there already; empty: it is not.
-    fn read_rest(&mut self, path: &[u8], mut input: Input<'_>, first: Vec<u8>) -> Result<(), Stop> {
-        let mut batch = Batch::default();
+    fn read_rest(
+        &mut self,
+        path: &[u8],
+        mut input: Input<'_>,
+        first: Vec<u8>,
+        offset: u64,
+    ) -> Result<(), Stop> {
+        let mut batch = Batch {
+            offset,
+            ..Batch::default()
+        };
         if !first.is_empty() {
             self.add(&mut batch, first)?;
         }
@@ -350,6 +375,7 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
                 Ok(None) => match input.next.take() {
                     Some(hole) => {
                         self.send(&mut batch)?;
+                        batch.offset += hole;
                         Counters::add(&self.setting.monitor.counters().bytes, hole);
                         self.flow.step(Step::Extents(vec![Extent::Hole(hole)]))?;
                         self.stream.reset();
@@ -410,12 +436,21 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
     }
 
     fn send(&mut self, batch: &mut Batch) -> Result<(), Stop> {
-        let Batch { chunks, .. } = std::mem::take(batch);
+        let next = Batch {
+            offset: batch.offset + batch.bytes as u64,
+            ..Batch::default()
+        };
+        let Batch { chunks, offset, .. } = std::mem::replace(batch, next);
         if chunks.is_empty() {
-            Ok(())
-        } else {
-            self.flow.chunks(chunks)
+            return Ok(());
         }
+        let guide = self.guide.as_mut();
+        let near = guide.and_then(|guide| guide.near(&self.contents, offset));
+        self.flow.chunks(Chunks {
+            plain: chunks,
+            offset,
+            near,
+        })
     }
 
     fn unreadable(&mut self, path: &[u8], error: ContentError) -> Result<(), Stop> {
@@ -432,13 +467,15 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
     }
 }
 
-/// What the parents know of an unchanged file.
+/// What the parents know of a file.
 #[derive(Default)]
 struct Unchanged {
     /// All of its content.
     whole: Option<Content>,
     /// What a checkpoint holds of it.
     beginning: Option<Beginning>,
+    /// What the parent holds that has changed since.
+    earlier: Option<Content>,
 }
 
 fn unusable(error: &AccessError) -> String {
@@ -479,6 +516,11 @@ impl<F: Flow> Sink for Intake<'_, '_, F> {
             // An inode of 0 is never taken for unchanged.
             entry.meta.inode = 0;
         }
+        let guide = match unchanged.earlier {
+            Some(Content::None | Content::Inline(_)) | None => None,
+            Some(earlier) => Some(Guide::new(earlier)),
+        };
+        self.guide = guide;
         self.read(entry, page, unchanged.beginning, contents)
     }
 
@@ -502,6 +544,8 @@ impl<F: Flow> Sink for Intake<'_, '_, F> {
 struct Batch {
     chunks: Vec<Vec<u8>>,
     bytes: usize,
+    /// Where the first begins in the file.
+    offset: u64,
 }
 
 /// A file's contents as a reader that ends at every hole.

@@ -2,13 +2,14 @@
 //! "Writer").
 //!
 //! This file is the order of steps; `parents` says what to compare with, `intake` reads and cuts,
-//! `assemble` builds the tree, `pool` runs them on threads, `checkpoint` commits what a long run
+//! `guide` knows what of the parent a changed file resembles, `assemble` builds the tree, `pool` runs them on threads, `checkpoint` commits what a long run
 //! has so far, `republish` is a fenced writer's second run, `rewrite` a snapshot without some of
 //! its entries; both `carry` over what is stored.
 
 mod assemble;
 mod carry;
 mod checkpoint;
+mod guide;
 mod intake;
 mod parents;
 mod pool;
@@ -42,6 +43,7 @@ use crate::source::{Problem, Source, SourceError};
 use crate::tree::Tree;
 use crate::view::View;
 use crate::writer::Writer;
+pub use crate::writer::{Deltas, Stored};
 
 /// How a snapshot is described, and how it is taken.
 #[derive(Debug, Clone, Default)]
@@ -157,6 +159,8 @@ pub struct SnapshotReport {
     pub resumed: Option<SnapshotId>,
     /// Bytes read from the source.
     pub read_bytes: u64,
+    /// What was stored.
+    pub stored: Stored,
 }
 
 /// Why no snapshot was committed.
@@ -411,6 +415,7 @@ impl<'a, 'r> Plan<'a, 'r> {
             parent: id(&self.parents.whole),
             resumed: id(&self.parents.partial),
             read_bytes: read.saturating_sub(self.read_before),
+            stored: self.writer.stored(),
         }
     }
 

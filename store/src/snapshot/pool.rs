@@ -12,7 +12,8 @@ use crate::error::AccessError;
 use crate::record::World;
 use crate::snapshot::assemble::{Assembled, Assembler, SoFar};
 use crate::snapshot::checkpoint::Checkpoints;
-use crate::snapshot::intake::{Flow, Intake, Left, ParentTree, Problems, Setting, Step};
+use crate::snapshot::guide::InParent;
+use crate::snapshot::intake::{Chunks, Flow, Intake, Left, ParentTree, Problems, Setting, Step};
 use crate::source::{Source, SourceError, Stop};
 use crate::writer::Lane;
 
@@ -163,7 +164,7 @@ fn join<T>(handle: std::thread::ScopedJoinHandle<'_, T>) -> Result<T, AccessErro
 
 /// Chunks for a worker, and where their extents go.
 struct Job {
-    chunks: Vec<Vec<u8>>,
+    chunks: Chunks,
     answer: Sender<Stored>,
 }
 
@@ -210,7 +211,7 @@ impl Flow for Pooled<'_, '_, '_> {
             .map_err(|_| Stop)
     }
 
-    fn chunks(&mut self, chunks: Vec<Vec<u8>>) -> Result<(), Stop> {
+    fn chunks(&mut self, chunks: Chunks) -> Result<(), Stop> {
         let (answer, extents) = bounded(1);
         self.jobs.send(Job { chunks, answer }).map_err(|_| Stop)?;
         self.steps.send(Queued::Extents(extents)).map_err(|_| Stop)
@@ -242,15 +243,17 @@ fn work(lane: &Mutex<Lane<'_, '_>>, jobs: &Receiver<Job>) -> Result<(), AccessEr
     }
 }
 
-fn store_all(lane: &mut Lane<'_, '_>, chunks: &[Vec<u8>]) -> Stored {
+fn store_all(lane: &mut Lane<'_, '_>, chunks: &Chunks) -> Stored {
+    let mut place = InParent::new(chunks.near.as_ref(), chunks.offset);
     let one = |chunk: &Vec<u8>| {
-        let outcome = lane.store(chunk, &[])?;
+        let outcome = lane.store_like(chunk, &mut place)?;
+        place.pass(chunk.len());
         Ok(Extent::Chunk {
             id: outcome.id,
             len: chunk.len() as u32,
         })
     };
-    chunks.iter().map(one).collect()
+    chunks.plain.iter().map(one).collect()
 }
 
 fn assemble(mut assembler: Assembler<'_, '_>, steps: &Receiver<Queued>) -> Built {
@@ -296,7 +299,7 @@ impl Flow for Inline<'_, '_> {
         self.keep(result)
     }
 
-    fn chunks(&mut self, chunks: Vec<Vec<u8>>) -> Result<(), Stop> {
+    fn chunks(&mut self, chunks: Chunks) -> Result<(), Stop> {
         let result =
             store_all(&mut self.lane, &chunks).and_then(|extents| self.assembler.extents(extents));
         self.keep(result)

@@ -2,7 +2,11 @@
 //! (gc-protocol.md, writer steps 4 and 5).
 //!
 //! Any number of threads store at once, each through a [`Lane`] of its own. Every pack is
-//! acknowledged before its rows go into a segment, every segment before a commit.
+//! acknowledged before its rows go into a segment, every segment before a commit. `lane` encodes and
+//! seals, `delta` chooses bases.
+
+mod delta;
+mod lane;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,23 +14,19 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::backend::{Area, BackendError, Key, Put, Trouble};
 use crate::clock::Timestamp;
-use crate::codec;
 use crate::crypto::{Kind, fresh_uuid};
 use crate::error::AccessError;
-use crate::format::MAX_CHUNK;
 use crate::format::record::TableRow;
 use crate::format::segment::{Segment, SegmentHeader, SegmentPack, SegmentRow};
 use crate::id::{ChunkId, PackId, SegmentId, Uuid};
-use crate::index::{Bases, Encoding};
 use crate::pack::{FinishedPack, PackBuilder, pack_key, target_size};
-use crate::reader::{Budget, Reader};
-use crate::record::{
-    EncodedChunk, RecordBuilder, SHARED_BELOW, World, seal_record, table_row, verify_record,
-};
+use crate::reader::Reader;
+use crate::record::World;
 use crate::repository::{Repository, named_key};
 use crate::sealed::Sealed;
 use crate::session::Session;
 use crate::view::View;
+pub(crate) use lane::{Lane, Like};
 
 /// A segment is put at latest when so many rows wait for it.
 const SEGMENT_ROWS: usize = 65_536;
@@ -44,6 +44,34 @@ pub struct Stored {
     pub new_chunks: u64,
     /// Bytes put into the repository: packs and segments.
     pub new_stored: u64,
+    /// Of the new chunks of content, those that became deltas of stored ones.
+    pub deltas: Deltas,
+}
+
+/// Chunks of content that became deltas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Deltas {
+    /// How many.
+    pub chunks: u64,
+    /// Their plain bytes.
+    pub bytes: u64,
+    /// Bytes of the deltas themselves.
+    pub encoded: u64,
+}
+
+/// The counters behind [`Stored`].
+#[derive(Default)]
+struct Counted {
+    new_bytes: AtomicU64,
+    new_chunks: AtomicU64,
+    new_stored: AtomicU64,
+    deltas: AtomicU64,
+    delta_bytes: AtomicU64,
+    delta_encoded: AtomicU64,
+}
+
+fn count(counter: &AtomicU64, n: u64) {
+    counter.fetch_add(n, Ordering::Relaxed);
 }
 
 /// Stores chunks under one session at a time.
@@ -59,9 +87,7 @@ pub(crate) struct Writer<'r> {
     target: u64,
     /// Puts nothing: packs and segments are counted and dropped.
     dry: bool,
-    new_bytes: AtomicU64,
-    new_chunks: AtomicU64,
-    new_stored: AtomicU64,
+    counted: Counted,
 }
 
 /// By whose leave a writer writes: the session, and what may be reused under it.
@@ -113,9 +139,7 @@ impl<'r> Writer<'r> {
             pages: Mutex::default(),
             pending: Mutex::default(),
             target: target_size(bytes),
-            new_bytes: AtomicU64::new(0),
-            new_chunks: AtomicU64::new(0),
-            new_stored: AtomicU64::new(0),
+            counted: Counted::default(),
         }
     }
 
@@ -159,10 +183,16 @@ impl<'r> Writer<'r> {
 
     /// What was stored so far.
     pub fn stored(&self) -> Stored {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stored {
-            new_bytes: self.new_bytes.load(Ordering::Relaxed),
-            new_chunks: self.new_chunks.load(Ordering::Relaxed),
-            new_stored: self.new_stored.load(Ordering::Relaxed),
+            new_bytes: get(&self.counted.new_bytes),
+            new_chunks: get(&self.counted.new_chunks),
+            new_stored: get(&self.counted.new_stored),
+            deltas: Deltas {
+                chunks: get(&self.counted.deltas),
+                bytes: get(&self.counted.delta_bytes),
+                encoded: get(&self.counted.delta_encoded),
+            },
         }
     }
 
@@ -188,12 +218,7 @@ impl<'r> Writer<'r> {
 
     /// A lane for one thread.
     pub fn lane(&self, world: World) -> Lane<'_, 'r> {
-        Lane {
-            writer: self,
-            world,
-            small: RecordBuilder::default(),
-            large: Vec::new(),
-        }
+        Lane::new(self, world)
     }
 
     fn pack_of(&self, world: World) -> &Mutex<Option<PackBuilder>> {
@@ -284,8 +309,7 @@ impl<'r> Writer<'r> {
                 Err(e) => return Err(e.into()),
             }
         }
-        self.new_stored
-            .fetch_add(pack.body.len(), Ordering::Relaxed);
+        count(&self.counted.new_stored, pack.body.len());
         Ok(())
     }
 
@@ -295,7 +319,7 @@ impl<'r> Writer<'r> {
         if !self.dry {
             put_fresh(self.repository, key, body)?;
         }
-        self.new_stored.fetch_add(body.len(), Ordering::Relaxed);
+        count(&self.counted.new_stored, body.len());
         Ok(())
     }
 
@@ -399,150 +423,6 @@ pub(crate) fn split_rows(segment: Segment) -> Vec<Segment> {
         rows: rows.to_vec(),
     };
     segment.rows.chunks(limit).map(part).collect()
-}
-
-/// Stores chunks for one thread: it fills records of its own.
-pub(crate) struct Lane<'w, 'r> {
-    writer: &'w Writer<'r>,
-    world: World,
-    small: RecordBuilder,
-    large: Vec<RecordBuilder>,
-}
-
-/// Records that a lane fills at once, so that a chunk finds one with room: full records carry the
-/// cost of their seal best.
-const OPEN_RECORDS: usize = 4;
-
-impl Lane<'_, '_> {
-    /// Stores a chunk unless it may be reused, as a delta against `bases` when that is clearly
-    /// smaller. Bases that are not usable, or too deep, are not used.
-    pub fn store(&mut self, plain: &[u8], bases: &[ChunkId]) -> Result<Outcome, AccessError> {
-        if plain.len() > MAX_CHUNK {
-            return Err(AccessError::TooLarge(plain.len()));
-        }
-        let id = self.world.id(self.writer.repository.keys(), plain);
-        let new = self.writer.claim(&id)?;
-        if new {
-            self.put(id, plain, bases)?;
-            self.writer.new_chunks.fetch_add(1, Ordering::Relaxed);
-            if self.world == World::Content {
-                self.writer
-                    .new_bytes
-                    .fetch_add(plain.len() as u64, Ordering::Relaxed);
-            }
-        }
-        Ok(Outcome { id, new })
-    }
-
-    /// Stores a chunk whether or not it is there already: gc makes copies so.
-    pub fn put(&mut self, id: ChunkId, plain: &[u8], bases: &[ChunkId]) -> Result<(), AccessError> {
-        if let Some(chunk) = self.delta(id, plain, bases)? {
-            return self.push(chunk);
-        }
-        if self.world == World::Content && plain.len() < SHARED_BELOW {
-            if !self.small.fits(plain.len()) {
-                seal(self.writer, self.world, &mut self.small)?;
-            }
-            self.small.push_shared(id, plain.to_vec());
-            return Ok(());
-        }
-        let (encoding, bytes) = codec::encode_plain(plain).map_err(AccessError::Spool)?;
-        let row = table_row(id, encoding, plain.len(), bytes.len());
-        self.push(EncodedChunk {
-            row,
-            bytes,
-            depth: 0,
-        })
-    }
-
-    /// Adds a chunk that is encoded already.
-    pub fn push(&mut self, chunk: EncodedChunk) -> Result<(), AccessError> {
-        let plain = chunk.row.plain as usize;
-        let roomy = self.large.iter_mut().filter(|record| record.fits(plain));
-        if let Some(record) = roomy.max_by_key(|record| record.plain()) {
-            record.push(chunk);
-            return Ok(());
-        }
-        if self.large.len() >= OPEN_RECORDS
-            && let Some(fullest) = self.large.iter_mut().max_by_key(|record| record.plain())
-        {
-            seal(self.writer, self.world, fullest)?;
-            fullest.push(chunk);
-            return Ok(());
-        }
-        let mut record = RecordBuilder::default();
-        record.push(chunk);
-        self.large.push(record);
-        Ok(())
-    }
-
-    /// The chunk against its bases, if that is at least a fifth smaller than without.
-    fn delta(
-        &self,
-        id: ChunkId,
-        plain: &[u8],
-        bases: &[ChunkId],
-    ) -> Result<Option<EncodedChunk>, AccessError> {
-        let view = self.writer.view();
-        let mut refs = Bases::NONE;
-        let mut prefix = Vec::new();
-        let mut depth = 0;
-        for base in bases.iter().filter(|b| **b != id) {
-            let Some(usable) = view.usable(base)? else {
-                continue;
-            };
-            if usable.place.depth >= self.writer.repository.max_depth() {
-                continue;
-            }
-            // The base's own id is verified by the reader, in this process.
-            let Ok(bytes) = self.writer.reader.chunk(self.world, base) else {
-                continue;
-            };
-            if !refs.push(base.as_base()) {
-                break;
-            }
-            prefix.extend_from_slice(&bytes);
-            depth = depth.max(usable.place.depth + 1);
-        }
-        if refs.is_empty() || plain.is_empty() {
-            return Ok(None);
-        }
-        let bytes = codec::encode_delta(plain, &prefix).map_err(AccessError::Spool)?;
-        let (_, alone) = codec::encode_plain(plain).map_err(AccessError::Spool)?;
-        if bytes.len() * 5 > alone.len() * 4 {
-            return Ok(None);
-        }
-        let mut row = table_row(id, Encoding::Delta, plain.len(), bytes.len());
-        row.bases = refs;
-        Ok(Some(EncodedChunk { row, bytes, depth }))
-    }
-
-    /// Seals what waits in this lane.
-    pub fn flush(&mut self) -> Result<(), AccessError> {
-        seal(self.writer, self.world, &mut self.small)?;
-        for mut record in std::mem::take(&mut self.large) {
-            seal(self.writer, self.world, &mut record)?;
-        }
-        Ok(())
-    }
-}
-
-/// Seals one record, opens it again and compares, and adds it to the pack.
-fn seal(writer: &Writer<'_>, world: World, builder: &mut RecordBuilder) -> Result<(), AccessError> {
-    if builder.is_empty() {
-        return Ok(());
-    }
-    let keys = writer.repository.keys();
-    let (plain, rows) = builder.finish().map_err(AccessError::Spool)?;
-    let key = keys
-        .writing_key(world.is_pages())
-        .ok_or(AccessError::NoDataKey(crate::id::DataKeyId([0; 4])))?;
-    let stored = seal_record(keys, &key, world, &plain);
-    verify_record(keys, world, &stored, |slot| {
-        let bases = rows.get(slot).map_or(Bases::NONE, |(row, _)| row.bases);
-        writer.reader.prefix(world, &bases, &mut Budget::new())
-    })?;
-    writer.append(world, &stored, &rows)
 }
 
 #[cfg(test)]

@@ -1,0 +1,255 @@
+//! Which stored chunks a new one is encoded against, and whether that pays (design §4).
+//!
+//! A base is used only when it is usable in the view, and after its bytes were verified against its
+//! id in this process.
+
+use super::{Lane, Like};
+use crate::error::AccessError;
+use crate::format::MAX_DEPTH;
+use crate::id::{BaseRef, ChunkId};
+use crate::index::{Bases, Encoding, MAX_BASES};
+use crate::record::{EncodedChunk, Parts, table_row};
+use crate::view::Usable;
+
+/// A delta of at most one in so many bytes of the chunk is smaller than anything else: no other
+/// encoding is tried.
+const CLEARLY: usize = 8;
+/// A delta against the same place of more than one in so many bytes of the chunk is not what one
+/// of a few changed rows looks like: a similar chunk is looked for.
+const POOR: usize = 48;
+/// What bases cost beside the delta: their names in record and segment.
+const PER_BASE: usize = 32;
+/// Bytes of bases that are joined at most.
+const MAX_PREFIX: usize = 1 << 20;
+
+/// Bases of one chunk, verified.
+#[derive(Default)]
+struct Chosen {
+    refs: Bases,
+    parts: Parts,
+    bytes: usize,
+    depth: u8,
+}
+
+impl Lane<'_, '_> {
+    /// The chunk against those at its place, and against similar ones where that is not enough.
+    pub(super) fn delta_like(
+        &mut self,
+        id: ChunkId,
+        plain: &[u8],
+        like: &mut dyn Like,
+    ) -> Result<Option<EncodedChunk>, AccessError> {
+        let near = like.bases(plain.len());
+        let best = self.delta(id, plain, &near)?;
+        let size = |delta: &Option<EncodedChunk>| match delta {
+            Some(chunk) => chunk.bytes.len(),
+            None => usize::MAX,
+        };
+        if size(&best) <= plain.len() / POOR {
+            return Ok(best);
+        }
+        let similar = self.writer.repository.similar();
+        let Some(features) = similar.features(plain) else {
+            return Ok(best);
+        };
+        let mut bases = Vec::new();
+        for base in similar.find(&features) {
+            bases.extend(self.whole_id(&base)?);
+        }
+        if best.is_none() && !self.writer.dry {
+            similar.insert(&features, &id);
+        }
+        bases.retain(|base| *base != id);
+        let moved = bases.iter().any(|base| like.met(base));
+        let mut all = match moved {
+            true => like.bases(plain.len()),
+            false => near.clone(),
+        };
+        all.retain(|base| !bases.contains(base));
+        all.truncate(MAX_BASES - bases.len().min(MAX_BASES));
+        bases.extend(all);
+        if bases.is_empty() || bases == near {
+            return Ok(best);
+        }
+        let other = self.delta(id, plain, &bases)?;
+        Ok(match size(&other) < size(&best) {
+            true => other,
+            false => best,
+        })
+    }
+
+    /// The chunk against its bases, if that is at least a fifth smaller than without.
+    pub(super) fn delta(
+        &mut self,
+        id: ChunkId,
+        plain: &[u8],
+        bases: &[ChunkId],
+    ) -> Result<Option<EncodedChunk>, AccessError> {
+        let mut chosen = Chosen::default();
+        for base in bases.iter().filter(|b| **b != id) {
+            self.choose(&id, base, &mut chosen)?;
+        }
+        if chosen.refs.is_empty() || plain.is_empty() {
+            return Ok(None);
+        }
+        let parts: Vec<&[u8]> = chosen.parts.iter().map(|part| part.as_slice()).collect();
+        let bytes = self.encoder.delta(plain, &parts.concat());
+        let bytes = bytes.map_err(AccessError::Spool)?;
+        let cost = bytes.len() + PER_BASE * chosen.refs.len();
+        if cost * CLEARLY > plain.len() {
+            let (_, alone) = self.encoder.plain(plain).map_err(AccessError::Spool)?;
+            if cost * 5 > alone.len() * 4 {
+                return Ok(None);
+            }
+        }
+        let mut row = table_row(id, Encoding::Delta, plain.len(), bytes.len());
+        row.bases = chosen.refs;
+        Ok(Some(EncodedChunk {
+            row,
+            bytes,
+            depth: chosen.depth,
+            bases: chosen.parts,
+        }))
+    }
+
+    /// Adds a base, or what stands for it when it is too deep.
+    fn choose(&self, id: &ChunkId, base: &ChunkId, chosen: &mut Chosen) -> Result<(), AccessError> {
+        let Some((base, usable)) = self.shallow(base)? else {
+            return Ok(());
+        };
+        let place = usable.place;
+        let name = base.as_base();
+        let known = base == *id || chosen.refs.iter().any(|other| other == name);
+        let room = chosen.bytes + place.plain as usize <= MAX_PREFIX;
+        if known || !room && !chosen.refs.is_empty() {
+            return Ok(());
+        }
+        // A base that cannot be read is done without: restores and checks tell of it.
+        let Ok(part) = self.writer.reader.verified(self.world, &base, &place) else {
+            return Ok(());
+        };
+        if chosen.refs.push(name) {
+            chosen.bytes += part.len();
+            chosen.parts.push(part);
+            chosen.depth = chosen.depth.max(place.depth + 1);
+        }
+        Ok(())
+    }
+
+    /// A usable chunk that is no deeper than a base may be: this one, or one that it is built on.
+    fn shallow(&self, base: &ChunkId) -> Result<Option<(ChunkId, Usable)>, AccessError> {
+        let view = self.writer.view();
+        let cap = self.writer.repository.max_depth();
+        let mut chain: Vec<(ChunkId, Usable)> = Vec::new();
+        let mut next = Some(*base);
+        while let Some(id) = next {
+            let Some(usable) = view.usable(&id)? else {
+                break;
+            };
+            if chain.is_empty() && usable.place.depth < cap {
+                return Ok(Some((id, usable)));
+            }
+            chain.push((id, usable));
+            next = match usable.place.bases.iter().next() {
+                Some(below) if chain.len() <= usize::from(MAX_DEPTH) => self.whole_id(&below)?,
+                _ => None,
+            };
+        }
+        let links: Vec<Link> = chain.iter().map(|(_, usable)| Link::of(usable)).collect();
+        Ok(go_back(&links, cap).and_then(|n| chain.get(n).copied()))
+    }
+
+    /// The chunk that a short name means.
+    fn whole_id(&self, base: &BaseRef) -> Result<Option<ChunkId>, AccessError> {
+        let repository = self.writer.repository;
+        let found = repository.index().find_base(&repository.segments(), base)?;
+        Ok(found.first().map(|found| found.id))
+    }
+}
+
+/// One chunk of a chain of bases.
+#[derive(Debug, Clone, Copy)]
+struct Link {
+    depth: u8,
+    /// Packs are numbered in the order in which this machine learnt of them: about that of time.
+    pack: u32,
+}
+
+impl Link {
+    fn of(usable: &Usable) -> Link {
+        Link {
+            depth: usable.place.depth,
+            pack: usable.place.pack.0,
+        }
+    }
+}
+
+/// How far back along a chain the next delta goes when its end, the first link, is as deep as it
+/// may be.
+///
+/// A delta grows with the nights between it and its base. Going back to depth `d` costs the nights
+/// since then once, and gives room for `cap - d - 1` deltas of one night each before the chain is
+/// full again, or for about half the square of that when it is gone back to several times, at two
+/// nights each. Where the mean of these is least is the place, the shallowest of several. With a
+/// cap of 8 the mean distance is 1 for 8 nights, 2 until the 45th, then between 3 and 4.
+fn go_back(chain: &[Link], cap: u8) -> Option<usize> {
+    let first = chain.first()?;
+    let nights = |from: u32| f64::from(first.pack.saturating_sub(from));
+    let steps = chain
+        .iter()
+        .zip(chain.iter().skip(1))
+        .map(|(above, below)| f64::from(above.pack.saturating_sub(below.pack)));
+    let night = steps.fold(f64::MAX, f64::min).clamp(1.0, 1e6);
+    let cost = |link: &Link| {
+        let gap = nights(link.pack) + night;
+        let left = f64::from(cap - 1 - link.depth);
+        let more = (left + 2.0) * (left + 1.0) / 2.0;
+        let once = (gap + left * night) / (left + 1.0);
+        let often = (gap + (more - 1.0) * 2.0 * night) / more;
+        once.min(often)
+    };
+    let mut best: Option<(usize, f64)> = None;
+    for (n, link) in chain.iter().enumerate() {
+        if link.depth < cap && best.is_none_or(|(_, least)| cost(link) <= least * 1.001) {
+            best = Some((n, cost(link)));
+        }
+    }
+    best.map(|(n, _)| n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Distances between a chunk that changes every night and its base.
+    fn distances(nights: u32, cap: u8) -> Vec<u32> {
+        // Chains by their ends.
+        let mut chain = vec![Link { depth: 0, pack: 0 }];
+        let mut distances = Vec::new();
+        for pack in 1..=nights {
+            let at = match chain[0].depth < cap {
+                true => 0,
+                false => go_back(&chain, cap).unwrap(),
+            };
+            chain.drain(..at);
+            distances.push(pack - chain[0].pack);
+            let depth = chain[0].depth + 1;
+            assert!(depth <= cap);
+            chain.insert(0, Link { depth, pack });
+        }
+        distances
+    }
+
+    #[test]
+    fn a_chain_that_is_full_is_left_where_that_costs_least() {
+        let distances = distances(165, 8);
+        let mean = |part: &[u32]| f64::from(part.iter().sum::<u32>()) / part.len() as f64;
+        assert_eq!(mean(&distances[..8]), 1.0);
+        assert!(mean(&distances[8..45]) < 2.1, "{distances:?}");
+        assert!(mean(&distances[45..165]) < 3.7, "{distances:?}");
+        // Without an order of packs there is still an answer.
+        let same = [8, 7, 6, 5].map(|depth| Link { depth, pack: 3 });
+        assert!(go_back(&same, 8).is_some());
+        assert_eq!(go_back(&[], 8), None);
+    }
+}

@@ -1,0 +1,176 @@
+//! A lane: one thread's way into the packs. It names chunks, encodes those that are new, and fills
+//! and seals records of its own.
+
+use super::{Outcome, Writer, count};
+use crate::codec::Encoder;
+use crate::error::AccessError;
+use crate::format::MAX_CHUNK;
+use crate::id::{ChunkId, DataKeyId};
+use crate::reader::Budget;
+use crate::record::{EncodedChunk, RecordBuilder, SHARED_BELOW, World, seal_record, verify_record};
+
+/// Knows which stored chunks the next ones of a stream probably resemble.
+pub(crate) trait Like {
+    /// Stored chunks that stand where the next chunk, of so many bytes, stands, those that cover
+    /// the most of it first.
+    fn bases(&self, len: usize) -> Vec<ChunkId>;
+
+    /// The next chunk is this stored one, or resembles it. Answers whether another place in what
+    /// is stored follows from that.
+    fn met(&mut self, id: &ChunkId) -> bool;
+}
+
+/// Stores chunks for one thread: it fills records of its own.
+pub(crate) struct Lane<'w, 'r> {
+    pub(super) writer: &'w Writer<'r>,
+    pub(super) world: World,
+    pub(super) encoder: Encoder,
+    small: RecordBuilder,
+    large: Vec<RecordBuilder>,
+}
+
+/// Records that a lane fills at once, so that a chunk finds one with room: full records carry the
+/// cost of their seal best.
+const OPEN_RECORDS: usize = 4;
+
+impl<'w, 'r> Lane<'w, 'r> {
+    pub(super) fn new(writer: &'w Writer<'r>, world: World) -> Lane<'w, 'r> {
+        Lane {
+            writer,
+            world,
+            encoder: Encoder::default(),
+            small: RecordBuilder::default(),
+            large: Vec::new(),
+        }
+    }
+
+    /// Stores a chunk unless it may be reused, as a delta against `bases` when that is clearly
+    /// smaller. Bases that are not usable, or too deep, are not used.
+    pub fn store(&mut self, plain: &[u8], bases: &[ChunkId]) -> Result<Outcome, AccessError> {
+        let (id, new) = self.claim(plain)?;
+        if new {
+            self.put(id, plain, bases)?;
+        }
+        Ok(Outcome { id, new })
+    }
+
+    /// Stores the next chunk of a stream, of which an earlier state may be stored.
+    pub fn store_like(
+        &mut self,
+        plain: &[u8],
+        like: &mut dyn Like,
+    ) -> Result<Outcome, AccessError> {
+        let (id, new) = self.claim(plain)?;
+        if !new {
+            like.met(&id);
+        } else if let Some(chunk) = self.delta_like(id, plain, like)? {
+            self.push_delta(chunk)?;
+        } else {
+            self.put_plain(id, plain)?;
+        }
+        Ok(Outcome { id, new })
+    }
+
+    /// Names a chunk, and takes the duty of storing it when nobody did.
+    fn claim(&self, plain: &[u8]) -> Result<(ChunkId, bool), AccessError> {
+        if plain.len() > MAX_CHUNK {
+            return Err(AccessError::TooLarge(plain.len()));
+        }
+        let id = self.world.id(self.writer.repository.keys(), plain);
+        let new = self.writer.claim(&id)?;
+        if new {
+            let counted = &self.writer.counted;
+            count(&counted.new_chunks, 1);
+            if self.world == World::Content {
+                count(&counted.new_bytes, plain.len() as u64);
+            }
+        }
+        Ok((id, new))
+    }
+
+    /// Stores a chunk whether or not it is there already: gc makes copies so.
+    pub fn put(&mut self, id: ChunkId, plain: &[u8], bases: &[ChunkId]) -> Result<(), AccessError> {
+        match self.delta(id, plain, bases)? {
+            Some(chunk) => self.push_delta(chunk),
+            None => self.put_plain(id, plain),
+        }
+    }
+
+    fn put_plain(&mut self, id: ChunkId, plain: &[u8]) -> Result<(), AccessError> {
+        if self.world == World::Content && plain.len() < SHARED_BELOW {
+            if !self.small.fits(plain.len()) {
+                seal(self.writer, self.world, &mut self.small, &mut self.encoder)?;
+            }
+            self.small.push_shared(id, plain.to_vec());
+            return Ok(());
+        }
+        let chunk = EncodedChunk::plain(id, plain, &mut self.encoder);
+        self.push(chunk.map_err(AccessError::Spool)?)
+    }
+
+    fn push_delta(&mut self, chunk: EncodedChunk) -> Result<(), AccessError> {
+        if self.world == World::Content {
+            let counted = &self.writer.counted;
+            count(&counted.deltas, 1);
+            count(&counted.delta_bytes, u64::from(chunk.row.plain));
+            count(&counted.delta_encoded, u64::from(chunk.row.stored));
+        }
+        self.push(chunk)
+    }
+
+    /// Adds a chunk that is encoded already.
+    pub fn push(&mut self, chunk: EncodedChunk) -> Result<(), AccessError> {
+        let plain = chunk.row.plain as usize;
+        let roomy = self.large.iter_mut().filter(|record| record.fits(plain));
+        if let Some(record) = roomy.max_by_key(|record| record.plain()) {
+            record.push(chunk);
+            return Ok(());
+        }
+        if self.large.len() >= OPEN_RECORDS
+            && let Some(fullest) = self.large.iter_mut().max_by_key(|record| record.plain())
+        {
+            seal(self.writer, self.world, fullest, &mut self.encoder)?;
+            fullest.push(chunk);
+            return Ok(());
+        }
+        let mut record = RecordBuilder::default();
+        record.push(chunk);
+        self.large.push(record);
+        Ok(())
+    }
+
+    /// Seals what waits in this lane.
+    pub fn flush(&mut self) -> Result<(), AccessError> {
+        seal(self.writer, self.world, &mut self.small, &mut self.encoder)?;
+        for mut record in std::mem::take(&mut self.large) {
+            seal(self.writer, self.world, &mut record, &mut self.encoder)?;
+        }
+        Ok(())
+    }
+}
+
+/// Seals one record, opens it again and compares, and adds it to the pack.
+fn seal(
+    writer: &Writer<'_>,
+    world: World,
+    builder: &mut RecordBuilder,
+    encoder: &mut Encoder,
+) -> Result<(), AccessError> {
+    if builder.is_empty() {
+        return Ok(());
+    }
+    let keys = writer.repository.keys();
+    let mut parts = builder.finish(encoder).map_err(AccessError::Spool)?;
+    let key = keys
+        .writing_key(world.is_pages())
+        .ok_or(AccessError::NoDataKey(DataKeyId([0; 4])))?;
+    let stored = seal_record(keys, &key, world, &parts.plain);
+    verify_record(keys, world, &stored, |slot, row| {
+        match parts.bases.get_mut(slot).map(std::mem::take) {
+            Some(bases) if !bases.is_empty() => Ok(bases),
+            // It was moved as it is.
+            _ => writer.reader.parts(world, &row.bases, &mut Budget::new()),
+        }
+    })?;
+    writer.append(world, &stored, &parts.rows)
+}
