@@ -173,8 +173,19 @@ pub(crate) fn seal_record(keys: &Keys, key: &DataKey, world: World, plain: &[u8]
 pub(crate) struct OpenRecord {
     pub rows: Vec<TableRow>,
     plain: Vec<u8>,
-    body: usize,
+    /// Where the encoded bytes of each chunk begin; for one in the shared frame, where it begins in
+    /// what that decodes to.
+    starts: Vec<usize>,
+    frame: Option<Frame>,
     shared: OnceLock<Option<Vec<u8>>>,
+}
+
+/// A shared frame: where it stands, and how much it decodes to.
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    start: usize,
+    stored: usize,
+    plain: usize,
 }
 
 impl OpenRecord {
@@ -195,64 +206,100 @@ impl OpenRecord {
             .open(&context, sealed)
             .map_err(|_| RecordError::Seal)?;
         let (rows, body) = decode_record(&plain).map_err(|_| RecordError::Malformed)?;
-        let body = plain.len() - body.len();
+        let (starts, frame) = lay_out(&rows, plain.len() - body.len());
         Ok(OpenRecord {
             rows,
             plain,
-            body,
+            starts,
+            frame,
             shared: OnceLock::new(),
         })
     }
 
     /// Bytes of memory it takes once a shared frame of it is decoded; always the same.
     pub fn weight(&self) -> u64 {
-        let decoded: u64 = self.rows.iter().map(|r| u64::from(r.plain)).sum();
-        decoded + (self.plain.len() + self.rows.len() * 128) as u64
+        let decoded = self.frame.map_or(0, |frame| frame.plain);
+        (decoded + self.plain.len() + self.rows.len() * 136) as u64
     }
 
     /// The encoded bytes of a chunk that is in no shared frame.
     pub fn encoded(&self, slot: usize) -> Option<(&TableRow, &[u8])> {
         let row = self.rows.get(slot)?;
-        let before: usize = self.rows.iter().take(slot).map(|r| r.stored as usize).sum();
-        let start = self.body + before;
+        if row.encoding == Encoding::Shared {
+            return None;
+        }
+        let start = *self.starts.get(slot)?;
         Some((row, self.plain.get(start..start + row.stored as usize)?))
     }
 
     /// The plain bytes of a chunk, given those of its bases joined. The id is not checked here.
     pub fn decode(&self, slot: usize, prefix: &[u8]) -> Option<Vec<u8>> {
-        let (row, bytes) = self.encoded(slot)?;
-        if row.encoding != Encoding::Shared {
-            return codec::decode(row.encoding, bytes, row.plain as usize, prefix).ok();
+        let mut buffer = Vec::new();
+        let plain = self.plain(slot, prefix, &mut buffer)?;
+        match self.rows.get(slot)?.encoding {
+            Encoding::Raw | Encoding::Shared => Some(plain.to_vec()),
+            Encoding::Zstd | Encoding::Delta => Some(buffer),
         }
-        let frame = self.shared.get_or_init(|| self.decode_shared()).as_ref()?;
-        let in_frame = |r: &&TableRow| r.encoding == Encoding::Shared;
-        let start: usize = self
-            .rows
-            .iter()
-            .take(slot)
-            .filter(in_frame)
-            .map(|r| r.plain as usize)
-            .sum();
-        frame
-            .get(start..start + row.plain as usize)
-            .map(<[u8]>::to_vec)
+    }
+
+    /// The same without a copy: from where they stand in the record, or decoded into `buffer`.
+    pub fn plain<'a>(
+        &'a self,
+        slot: usize,
+        prefix: &[u8],
+        buffer: &'a mut Vec<u8>,
+    ) -> Option<&'a [u8]> {
+        let row = self.rows.get(slot)?;
+        let len = row.plain as usize;
+        if row.encoding == Encoding::Shared {
+            let frame = self.shared.get_or_init(|| self.decode_shared()).as_ref()?;
+            let start = *self.starts.get(slot)?;
+            return frame.get(start..start + len);
+        }
+        let (_, bytes) = self.encoded(slot)?;
+        if row.encoding == Encoding::Raw {
+            return (bytes.len() == len).then_some(bytes);
+        }
+        codec::decode_into(row.encoding, bytes, len, prefix, buffer).ok()?;
+        Some(buffer)
     }
 
     fn decode_shared(&self) -> Option<Vec<u8>> {
-        let members = || {
-            self.rows
-                .iter()
-                .enumerate()
-                .filter(|(_, r)| r.encoding == Encoding::Shared)
-        };
-        let len: usize = members().map(|(_, r)| r.plain as usize).sum();
-        let (first, _) = members().next()?;
-        if members().skip(1).any(|(_, r)| r.stored != 0) || len > MAX_RECORD_PLAIN {
-            return None;
-        }
-        let (_, bytes) = self.encoded(first)?;
-        codec::decode(Encoding::Shared, bytes, len, &[]).ok()
+        let frame = self.frame?;
+        let bytes = self.plain.get(frame.start..frame.start + frame.stored)?;
+        codec::decode(Encoding::Shared, bytes, frame.plain, &[]).ok()
     }
+}
+
+/// Where each chunk begins, and the shared frame, if there is one that makes sense.
+fn lay_out(rows: &[TableRow], body: usize) -> (Vec<usize>, Option<Frame>) {
+    let mut starts = Vec::with_capacity(rows.len());
+    let mut frame: Option<Frame> = None;
+    let mut sound = true;
+    let mut at = body;
+    for row in rows {
+        let (stored, plain) = (row.stored as usize, row.plain as usize);
+        match &mut frame {
+            _ if row.encoding != Encoding::Shared => starts.push(at),
+            Some(frame) => {
+                sound &= stored == 0;
+                starts.push(frame.plain);
+                frame.plain += plain;
+            }
+            None => {
+                starts.push(0);
+                let start = at;
+                frame = Some(Frame {
+                    start,
+                    stored,
+                    plain,
+                });
+            }
+        }
+        at += stored;
+    }
+    let frame = frame.filter(|frame| sound && frame.plain <= MAX_RECORD_PLAIN);
+    (starts, frame)
 }
 
 /// Why a record does not open.
