@@ -2,6 +2,7 @@
 //!
 //! Chooses between them by size only; which bases are tried is the caller's matter.
 
+use std::cell::RefCell;
 use std::io;
 
 use zstd::zstd_safe::{CCtx, CParameter, DCtx, compress_bound, get_error_name};
@@ -14,8 +15,6 @@ const PLAIN_LEVEL: i32 = 1;
 const DELTA_LEVEL: i32 = 3;
 /// Level for frames that small chunks share.
 const SHARED_LEVEL: i32 = 3;
-/// How a dictionary of zstd begins. A prefix that does so must be told from one.
-const DICTIONARY: [u8; 4] = [0x37, 0xa4, 0x30, 0xec];
 /// A prefix from this size on needs a larger hash table to be searched in full.
 const LARGE_PREFIX: usize = 1 << 20;
 /// Bytes looked at to recognise what does not compress.
@@ -125,6 +124,14 @@ fn encode_delta(plain: &[u8], prefix: &[u8]) -> io::Result<Vec<u8>> {
     Ok(out)
 }
 
+/// First bytes of a dictionary in zstd's own form. A prefix that happens to begin so is none.
+const DICTIONARY: [u8; 4] = 0xEC30_A437_u32.to_le_bytes();
+
+thread_local! {
+    /// Making a context takes as long as decoding some kilobytes.
+    static CONTEXT: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
+}
+
 /// Decodes one chunk of `len` plain bytes. `prefix` is the joined bases for a delta, else empty.
 pub(crate) fn decode(
     encoding: Encoding,
@@ -132,22 +139,46 @@ pub(crate) fn decode(
     len: usize,
     prefix: &[u8],
 ) -> io::Result<Vec<u8>> {
-    let plain = match encoding {
-        Encoding::Raw => stored.to_vec(),
-        Encoding::Zstd | Encoding::Shared => zstd::bulk::decompress(stored, len)?,
+    let mut out = Vec::new();
+    decode_into(encoding, stored, len, prefix, &mut out)?;
+    Ok(out)
+}
+
+/// The same into a buffer, which holds nothing else afterwards.
+pub(crate) fn decode_into(
+    encoding: Encoding,
+    stored: &[u8],
+    len: usize,
+    prefix: &[u8],
+    out: &mut Vec<u8>,
+) -> io::Result<()> {
+    out.clear();
+    out.reserve(len);
+    match encoding {
+        Encoding::Raw => out.extend_from_slice(stored),
+        Encoding::Zstd | Encoding::Shared => with_context(|c| c.decompress(out, stored))?,
+        // Nothing of the prefix stays in the context, and none is made for it, as would be for a
+        // prefix that is set beforehand.
+        Encoding::Delta if !prefix.starts_with(&DICTIONARY) => {
+            with_context(|c| c.decompress_using_dict(out, stored, prefix))?;
+        }
         Encoding::Delta => {
             let mut context = DCtx::create();
             context.ref_prefix(prefix).map_err(failure)?;
-            let mut out = Vec::with_capacity(len);
-            context.decompress(&mut out, stored).map_err(failure)?;
-            out
+            context.decompress(out, stored).map_err(failure)?;
         }
-    };
-    if plain.len() == len {
-        Ok(plain)
+    }
+    if out.len() == len {
+        Ok(())
     } else {
         Err(io::ErrorKind::InvalidData.into())
     }
+}
+
+/// Calls `decode` with the context of this thread.
+fn with_context(decode: impl FnOnce(&mut DCtx<'static>) -> Result<usize, usize>) -> io::Result<()> {
+    let decoded = CONTEXT.with_borrow_mut(decode);
+    decoded.map(|_| ()).map_err(failure)
 }
 
 #[cfg(test)]
@@ -239,7 +270,33 @@ mod tests {
     }
 
     #[test]
-    fn a_base_that_looks_like_a_dictionary_is_a_prefix() {
+    fn a_context_keeps_nothing_of_a_chunk() {
+        let bases = [noise(50_000, "a"), noise(50_000, "b")];
+        let changed = bases.clone().map(|mut bytes| {
+            bytes[77] ^= 1;
+            bytes
+        });
+        let mut encoder = Encoder::default();
+        let deltas = [0, 1].map(|i| encoder.delta(&changed[i], &bases[i]).unwrap());
+        let text = b"insert into sales values (1, 'x');\n".repeat(300);
+        let (_, plain) = encoder.plain(&text).unwrap();
+        let mut out = Vec::new();
+        for round in 0..6 {
+            let i = round % 2;
+            let len = changed[i].len();
+            decode_into(Encoding::Delta, &deltas[i], len, &bases[i], &mut out).unwrap();
+            assert!(out == changed[i]);
+            // Without its prefix it does not come back from what the context had before.
+            let bare = decode_into(Encoding::Delta, &deltas[i], len, &[], &mut out);
+            assert!(bare.is_err() || out != changed[i]);
+            decode_into(Encoding::Zstd, &plain, text.len(), &[], &mut out).unwrap();
+            assert!(out == text);
+            assert!(decode_into(Encoding::Zstd, b"no frame", 9, &[], &mut out).is_err());
+        }
+    }
+
+    #[test]
+    fn a_base_may_look_like_a_dictionary() {
         let base = [&DICTIONARY[..], &noise(60_000, "a")].concat();
         let part = base[10..].to_vec();
         let stored = Encoder::default().delta(&part, &base).unwrap();

@@ -29,6 +29,7 @@ pub mod index;
 pub mod monitor;
 pub mod notes;
 mod pack;
+mod parallel;
 mod reader;
 mod record;
 pub mod repair;

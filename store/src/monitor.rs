@@ -70,6 +70,8 @@ pub struct Counters {
     pub bytes: AtomicU64,
     /// Bytes put into the repository, or read from it by a restore or check.
     pub stored: AtomicU64,
+    /// Plain bytes that a restore or check has decoded, bases of deltas among them.
+    pub decoded: AtomicU64,
     /// Files opened for reading at the source.
     pub opened: AtomicU64,
     /// What the source left out; a folder counts once.

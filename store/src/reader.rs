@@ -3,25 +3,34 @@
 //!
 //! Needs no session. Rows to absent packs are no errors; only a chunk with no whole place is.
 
+mod ahead;
+
+use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
+use self::ahead::Ahead;
 use crate::backend::Trouble;
 use crate::error::AccessError;
 use crate::format::MAX_DEPTH;
 use crate::id::{BaseRef, ChunkId, PackId};
-use crate::index::{Bases, Place};
+use crate::index::{Bases, Found, Place};
 use crate::monitor::Counters;
 use crate::pack::{is_record_length, pack_key, read_header};
 use crate::record::{OpenRecord, Parts, RecordError, World};
+pub(crate) use crate::record::{Stand, Verified};
 use crate::repository::Repository;
 
 /// Bytes of opened records that a reader keeps.
-const RECORD_CACHE: u64 = 48 << 20;
-/// Bytes of decoded bases that a reader keeps.
-const BASE_CACHE: u64 = 16 << 20;
+const RECORD_CACHE: u64 = 16 << 20;
+/// Bytes of decoded bases that a reader keeps: of both, enough for chains of neighbours in several
+/// places of a file at once.
+const BASE_CACHE: u64 = 24 << 20;
+/// Below this a cache is one piece: what is larger than a piece is never kept.
+const ONE_PIECE: usize = 63;
 
 /// Places looked at for one chunk and its bases before it counts as lost: its chain is absurd.
 const MAX_STEPS: u32 = 4096;
@@ -52,13 +61,36 @@ impl Budget {
     }
 }
 
+/// The joined bases of a delta.
+pub(crate) enum Prefix {
+    /// Of one base there is nothing to join.
+    One(Arc<Verified>),
+    Joined(Vec<u8>),
+}
+
+impl Deref for Prefix {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Prefix::One(base) => &base.plain,
+            Prefix::Joined(bytes) => bytes,
+        }
+    }
+}
+
 /// Reads chunks of one repository. Shared by threads.
 pub(crate) struct Reader<'r> {
     repository: &'r Repository,
     records: Cache<(PackId, u32), Arc<OpenRecord>, ByWeight>,
-    bases: Cache<ChunkId, Arc<Vec<u8>>, ByWeight>,
+    /// Two chunks with equal references are as good as impossible, and a delta that was decoded
+    /// with the wrong one fails its check.
+    bases: Cache<BaseRef, Arc<Verified>, ByWeight>,
+    ahead: Ahead,
     /// Bytes fetched are added here.
-    counters: Option<&'r Counters>,
+    fetched: Option<&'r AtomicU64>,
+    /// Plain bytes of all that is decoded are added here.
+    decoded: Option<&'r AtomicU64>,
 }
 
 #[derive(Debug, Clone)]
@@ -70,26 +102,58 @@ impl Weighter<(PackId, u32), Arc<OpenRecord>> for ByWeight {
     }
 }
 
-impl Weighter<ChunkId, Arc<Vec<u8>>> for ByWeight {
-    fn weight(&self, _: &ChunkId, plain: &Arc<Vec<u8>>) -> u64 {
-        plain.len() as u64 + 64
+impl Weighter<BaseRef, Arc<Verified>> for ByWeight {
+    fn weight(&self, _: &BaseRef, base: &Arc<Verified>) -> u64 {
+        base.plain.len() as u64 + 256
+    }
+}
+
+/// A cache of so many bytes. Half of it is for what was asked for once: a base is needed again soon
+/// or never, and must not give way to what was needed twice long ago.
+fn cache<K, V>(bytes: u64) -> Cache<K, V, ByWeight>
+where
+    K: Eq + std::hash::Hash,
+    V: Clone,
+    ByWeight: Weighter<K, V>,
+{
+    let options = OptionsBuilder::new()
+        .estimated_items_capacity(ONE_PIECE)
+        .weight_capacity(bytes)
+        .hot_allocation(0.5)
+        .build();
+    match options {
+        Ok(options) => Cache::with_options(
+            options,
+            ByWeight,
+            DefaultHashBuilder::default(),
+            DefaultLifecycle::default(),
+        ),
+        Err(_) => Cache::with_weighter(ONE_PIECE, bytes, ByWeight),
     }
 }
 
 impl<'r> Reader<'r> {
     pub fn new(repository: &'r Repository) -> Reader<'r> {
-        let weight = ByWeight;
         Reader {
             repository,
-            records: Cache::with_weighter(512, RECORD_CACHE, weight.clone()),
-            bases: Cache::with_weighter(256, BASE_CACHE, weight),
-            counters: None,
+            records: cache(RECORD_CACHE),
+            bases: cache(BASE_CACHE),
+            ahead: Ahead::default(),
+            fetched: None,
+            decoded: None,
         }
     }
 
-    /// Adds the bytes that are fetched to `counters.stored`.
+    /// Adds the bytes that are fetched to `counters.stored`, the plain bytes of everything that is
+    /// decoded to `counters.decoded`.
     pub fn counting(mut self, counters: &'r Counters) -> Reader<'r> {
-        self.counters = Some(counters);
+        self.fetched = Some(&counters.stored);
+        self.counting_decoded(counters)
+    }
+
+    /// Adds the plain bytes of everything that is decoded to `counters.decoded`.
+    pub fn counting_decoded(mut self, counters: &'r Counters) -> Reader<'r> {
+        self.decoded = Some(&counters.decoded);
         self
     }
 
@@ -106,9 +170,12 @@ impl<'r> Reader<'r> {
     /// that cannot be read; the storage's error when it kept one of them from being read for
     /// another reason and no other is whole.
     pub fn chunk(&self, world: World, id: &ChunkId) -> Result<Vec<u8>, AccessError> {
+        if let Some(known) = self.kept(id) {
+            return Ok(known.plain.clone());
+        }
         match self.try_chunk(world, id, &mut Budget::new()) {
             Err(e) if is_bad(&e) => {}
-            other => return other,
+            other => return other.map(|verified| verified.plain),
         }
         self.repository.update_index()?;
         match self.try_chunk(world, id, &mut Budget::new()) {
@@ -122,8 +189,18 @@ impl<'r> Reader<'r> {
                     why: Some(format!("{} cannot be read: {said}", e.key)),
                 })
             }
-            other => other,
+            other => other.map(|verified| verified.plain),
         }
+    }
+
+    /// A chunk that is kept as a base.
+    pub fn kept(&self, id: &ChunkId) -> Option<Arc<Verified>> {
+        self.bases.get(&id.as_base()).filter(|b| b.id == *id)
+    }
+
+    /// Keeps a chunk: others that are based on it come soon.
+    pub fn keep(&self, chunk: Verified) {
+        self.bases.insert(chunk.id.as_base(), Arc::new(chunk));
     }
 
     fn try_chunk(
@@ -131,10 +208,24 @@ impl<'r> Reader<'r> {
         world: World,
         id: &ChunkId,
         budget: &mut Budget,
-    ) -> Result<Vec<u8>, AccessError> {
+    ) -> Result<Verified, AccessError> {
         let index = self.repository.index();
-        let found = index.find(&self.repository.segments(), id)?;
-        let mut places = found.map(|f| f.places).unwrap_or_default();
+        match index.find(&self.repository.segments(), id)? {
+            Some(found) => self.try_places(world, found, budget),
+            None => Err(AccessError::LostChunk {
+                chunk: *id,
+                why: None,
+            }),
+        }
+    }
+
+    fn try_places(
+        &self,
+        world: World,
+        found: Found,
+        budget: &mut Budget,
+    ) -> Result<Verified, AccessError> {
+        let (id, mut places) = (found.id, found.places);
         places.sort_by_key(|p| p.depth);
         let mut why = None;
         let mut trouble = None;
@@ -143,14 +234,14 @@ impl<'r> Reader<'r> {
                 why = Some("its chain of bases is absurd".to_owned());
                 break;
             }
-            match self.read_place(world, id, place, budget) {
-                Ok(plain) => return Ok(plain),
+            match self.read_place(world, &id, place, budget) {
+                Ok(verified) => return Ok(verified),
                 Err(e) if says_damage(&e) => why = Some(e.to_string()),
                 Err(e @ AccessError::Backend(_)) => trouble = trouble.or(Some(e)),
                 Err(e) => return Err(e),
             }
         }
-        Err(trouble.unwrap_or(AccessError::LostChunk { chunk: *id, why }))
+        Err(trouble.unwrap_or(AccessError::LostChunk { chunk: id, why }))
     }
 
     fn read_place(
@@ -159,7 +250,7 @@ impl<'r> Reader<'r> {
         id: &ChunkId,
         place: &Place,
         budget: &mut Budget,
-    ) -> Result<Vec<u8>, AccessError> {
+    ) -> Result<Verified, AccessError> {
         let pack = self.repository.index().pack(place.pack);
         let pack = pack
             .ok_or(AccessError::LostChunk {
@@ -168,7 +259,8 @@ impl<'r> Reader<'r> {
             })?
             .id;
         let record = self.record(world, pack, place.offset, place.stored)?;
-        self.decode(world, id, &record, place.slot, budget)
+        let plain = self
+            .decode(world, id, &record, place.slot, budget)
             .map_err(|e| match e {
                 AccessError::LostChunk { why, .. } => AccessError::DamagedRecord {
                     pack,
@@ -176,7 +268,16 @@ impl<'r> Reader<'r> {
                     why: why.unwrap_or_else(|| "a base is missing".into()),
                 },
                 other => other,
-            })
+            })?;
+        Ok(Verified {
+            id: *id,
+            plain,
+            stand: Stand {
+                pack,
+                offset: place.offset,
+                slot: place.slot,
+            },
+        })
     }
 
     /// Decodes one chunk of an opened record and checks it.
@@ -188,18 +289,59 @@ impl<'r> Reader<'r> {
         slot: u8,
         budget: &mut Budget,
     ) -> Result<Vec<u8>, AccessError> {
+        let (slot, prefix) = self.prepare(world, id, record, slot, budget)?;
+        let plain = record.decode(slot, &prefix);
+        self.checked(world, id, plain)
+    }
+
+    /// The same without a copy: the bytes stand in the record or in `buffer`.
+    pub fn plain<'a>(
+        &self,
+        world: World,
+        id: &ChunkId,
+        record: &'a OpenRecord,
+        slot: u8,
+        buffer: &'a mut Vec<u8>,
+    ) -> Result<&'a [u8], AccessError> {
+        let (slot, prefix) = self.prepare(world, id, record, slot, &mut Budget::new())?;
+        let plain = record.plain(slot, &prefix, buffer);
+        self.checked(world, id, plain)
+    }
+
+    /// The bases of a chunk, which must stand in a slot of a record.
+    fn prepare(
+        &self,
+        world: World,
+        id: &ChunkId,
+        record: &OpenRecord,
+        slot: u8,
+        budget: &mut Budget,
+    ) -> Result<(usize, Prefix), AccessError> {
+        let slot = usize::from(slot);
+        let row = record.rows.get(slot).filter(|r| r.id == *id);
+        let row = row.ok_or_else(|| AccessError::LostChunk {
+            chunk: *id,
+            why: Some("the record holds another chunk".to_owned()),
+        })?;
+        Ok((slot, self.joined(world, &row.bases, budget)?))
+    }
+
+    /// Whether what was decoded is the chunk.
+    fn checked<P: AsRef<[u8]>>(
+        &self,
+        world: World,
+        id: &ChunkId,
+        plain: Option<P>,
+    ) -> Result<P, AccessError> {
         let lost = |why: &str| AccessError::LostChunk {
             chunk: *id,
             why: Some(why.to_owned()),
         };
-        let slot = usize::from(slot);
-        let row = record.rows.get(slot).filter(|r| r.id == *id);
-        let row = row.ok_or_else(|| lost("the record holds another chunk"))?;
-        let prefix = self.prefix(world, &row.bases, budget)?;
-        let plain = record
-            .decode(slot, &prefix)
-            .ok_or_else(|| lost("it does not decode"))?;
-        if world.id(self.repository.keys(), &plain) == *id {
+        let plain = plain.ok_or_else(|| lost("it does not decode"))?;
+        if let Some(decoded) = self.decoded {
+            Counters::add(decoded, plain.as_ref().len() as u64);
+        }
+        if world.id(self.repository.keys(), plain.as_ref()) == *id {
             Ok(plain)
         } else {
             Err(lost("its bytes do not match its id"))
@@ -213,9 +355,10 @@ impl<'r> Reader<'r> {
         bases: &Bases,
         budget: &mut Budget,
     ) -> Result<Vec<u8>, AccessError> {
-        let parts = self.parts(world, bases, budget)?;
-        let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_slice()).collect();
-        Ok(parts.concat())
+        Ok(match self.joined(world, bases, budget)? {
+            Prefix::One(base) => base.plain.clone(),
+            Prefix::Joined(bytes) => bytes,
+        })
     }
 
     /// The bases of a delta, each verified against its own id.
@@ -235,17 +378,35 @@ impl<'r> Reader<'r> {
         world: World,
         id: &ChunkId,
         place: &Place,
-    ) -> Result<Arc<Vec<u8>>, AccessError> {
-        if let Some(plain) = self.bases.get(id) {
-            return Ok(plain);
+    ) -> Result<Arc<Verified>, AccessError> {
+        if let Some(known) = self.kept(id) {
+            return Ok(known);
         }
-        let plain = match self.read_place(world, id, place, &mut Budget::new()) {
-            Ok(plain) => plain,
-            Err(_) => self.chunk(world, id)?,
+        let verified = match self.read_place(world, id, place, &mut Budget::new()) {
+            Ok(verified) => verified,
+            Err(_) => self.try_chunk(world, id, &mut Budget::new())?,
         };
-        let plain = Arc::new(plain);
-        self.bases.insert(*id, Arc::clone(&plain));
-        Ok(plain)
+        let verified = Arc::new(verified);
+        self.bases.insert(id.as_base(), Arc::clone(&verified));
+        Ok(verified)
+    }
+
+    /// The same, without a copy of a single base.
+    fn joined(
+        &self,
+        world: World,
+        bases: &Bases,
+        budget: &mut Budget,
+    ) -> Result<Prefix, AccessError> {
+        let mut all = bases.iter();
+        if let (Some(only), 1) = (all.next(), bases.len()) {
+            return Ok(Prefix::One(self.base(world, only, budget)?));
+        }
+        let mut joined = Vec::new();
+        for base in bases.iter() {
+            joined.extend_from_slice(&self.base(world, base, budget)?.plain);
+        }
+        Ok(Prefix::Joined(joined))
     }
 
     fn base(
@@ -253,25 +414,25 @@ impl<'r> Reader<'r> {
         world: World,
         base: BaseRef,
         budget: &mut Budget,
-    ) -> Result<Arc<Vec<u8>>, AccessError> {
+    ) -> Result<Arc<Verified>, AccessError> {
+        if let Some(known) = self.bases.get(&base) {
+            return Ok(known);
+        }
         let segments = self.repository.segments();
         let mut last: Option<AccessError> = None;
         for found in self.repository.index().find_base(&segments, &base)? {
-            if let Some(plain) = self.bases.get(&found.id) {
-                return Ok(plain);
-            }
             let depth = budget.depth;
             let Some(below) = depth.checked_sub(1) else {
                 break;
             };
             budget.depth = below;
-            let read = self.try_chunk(world, &found.id, budget);
+            let read = self.try_places(world, found, budget);
             budget.depth = depth;
             match read {
-                Ok(plain) => {
-                    let plain = Arc::new(plain);
-                    self.bases.insert(found.id, Arc::clone(&plain));
-                    return Ok(plain);
+                Ok(verified) => {
+                    let verified = Arc::new(verified);
+                    self.bases.insert(base, Arc::clone(&verified));
+                    return Ok(verified);
                 }
                 // Trouble says more than damage.
                 Err(e) => last = last.filter(|l| !says_damage(l)).or(Some(e)),
@@ -300,20 +461,20 @@ impl<'r> Reader<'r> {
         if !is_record_length(stored) {
             return Err(damaged("its length is absurd".into()));
         }
-        let bytes = self.fetch(pack, offset, u64::from(stored))?;
-        let record = Arc::new(self.open(world, pack, offset, &bytes)?);
+        let fetch = |from: u64, len: u64| self.fetch(pack, from, len);
+        let (from, len) = (u64::from(offset), u64::from(stored));
+        let piece = self.ahead.get(pack, from, len, &fetch)?;
+        let record = Arc::new(self.open(world, pack, offset, piece.bytes())?);
         self.records.insert((pack, offset), Arc::clone(&record));
         Ok(record)
     }
 
     /// A range of a pack.
-    pub fn fetch(&self, pack: PackId, offset: u32, len: u64) -> Result<Vec<u8>, AccessError> {
-        let bytes =
-            self.repository
-                .backend()
-                .get_range(&pack_key(&pack)?, u64::from(offset), len)?;
-        if let Some(counters) = self.counters {
-            Counters::add(&counters.stored, len);
+    pub fn fetch(&self, pack: PackId, offset: u64, len: u64) -> Result<Vec<u8>, AccessError> {
+        let backend = self.repository.backend();
+        let bytes = backend.get_range(&pack_key(&pack)?, offset, len)?;
+        if let Some(fetched) = self.fetched {
+            Counters::add(fetched, len);
         }
         Ok(bytes)
     }

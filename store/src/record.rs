@@ -1,5 +1,6 @@
 //! Building, sealing and opening records.
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use crate::codec::{self, Encoder};
@@ -7,7 +8,7 @@ use crate::crypto::{DataKey, Keys};
 use crate::error::AccessError;
 use crate::format::record::{HEADER, RecordHeader, TableRow, decode_record, encode_table};
 use crate::format::{MAX_RECORD_CHUNKS, MAX_RECORD_PLAIN};
-use crate::id::ChunkId;
+use crate::id::{ChunkId, PackId};
 use crate::index::{Bases, Encoding};
 
 /// Chunks below this share one frame with their neighbours.
@@ -48,8 +49,37 @@ pub(crate) struct EncodedChunk {
     pub bases: Parts,
 }
 
-/// Plain bytes of bases, to be joined in order.
-pub(crate) type Parts = Vec<Arc<Vec<u8>>>;
+/// Where a chunk stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Stand {
+    pub pack: PackId,
+    /// Of its record.
+    pub offset: u32,
+    pub slot: u8,
+}
+
+/// A chunk whose bytes were found to match its id.
+#[derive(Debug)]
+pub(crate) struct Verified {
+    pub id: ChunkId,
+    pub plain: Vec<u8>,
+    /// Where it was read.
+    pub stand: Stand,
+}
+
+/// Bases of a delta, to be joined in order.
+pub(crate) type Parts = Vec<Arc<Verified>>;
+
+/// Bases joined: a single one stays where it is.
+pub(crate) fn join(parts: &[Arc<Verified>]) -> Cow<'_, [u8]> {
+    match parts {
+        [only] => Cow::Borrowed(&only.plain),
+        several => {
+            let several: Vec<&[u8]> = several.iter().map(|part| &*part.plain).collect();
+            Cow::Owned(several.concat())
+        }
+    }
+}
 
 impl EncodedChunk {
     /// Bytes that are encoded already, bases elsewhere.
@@ -207,8 +237,19 @@ pub(crate) fn seal_record(keys: &Keys, key: &DataKey, world: World, plain: &[u8]
 pub(crate) struct OpenRecord {
     pub rows: Vec<TableRow>,
     plain: Vec<u8>,
-    body: usize,
+    /// Where the encoded bytes of each chunk begin; for one in the shared frame, where it begins in
+    /// what that decodes to.
+    starts: Vec<usize>,
+    frame: Option<Frame>,
     shared: OnceLock<Option<Vec<u8>>>,
+}
+
+/// A shared frame: where it stands, and how much it decodes to.
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    start: usize,
+    stored: usize,
+    plain: usize,
 }
 
 impl OpenRecord {
@@ -229,64 +270,100 @@ impl OpenRecord {
             .open(&context, sealed)
             .map_err(|_| RecordError::Seal)?;
         let (rows, body) = decode_record(&plain).map_err(|_| RecordError::Malformed)?;
-        let body = plain.len() - body.len();
+        let (starts, frame) = lay_out(&rows, plain.len() - body.len());
         Ok(OpenRecord {
             rows,
             plain,
-            body,
+            starts,
+            frame,
             shared: OnceLock::new(),
         })
     }
 
     /// Bytes of memory it takes once a shared frame of it is decoded; always the same.
     pub fn weight(&self) -> u64 {
-        let decoded: u64 = self.rows.iter().map(|r| u64::from(r.plain)).sum();
-        decoded + (self.plain.len() + self.rows.len() * 128) as u64
+        let decoded = self.frame.map_or(0, |frame| frame.plain);
+        (decoded + self.plain.len() + self.rows.len() * 136) as u64
     }
 
     /// The encoded bytes of a chunk that is in no shared frame.
     pub fn encoded(&self, slot: usize) -> Option<(&TableRow, &[u8])> {
         let row = self.rows.get(slot)?;
-        let before: usize = self.rows.iter().take(slot).map(|r| r.stored as usize).sum();
-        let start = self.body + before;
+        if row.encoding == Encoding::Shared {
+            return None;
+        }
+        let start = *self.starts.get(slot)?;
         Some((row, self.plain.get(start..start + row.stored as usize)?))
     }
 
     /// The plain bytes of a chunk, given those of its bases joined. The id is not checked here.
     pub fn decode(&self, slot: usize, prefix: &[u8]) -> Option<Vec<u8>> {
-        let (row, bytes) = self.encoded(slot)?;
-        if row.encoding != Encoding::Shared {
-            return codec::decode(row.encoding, bytes, row.plain as usize, prefix).ok();
+        let mut buffer = Vec::new();
+        let plain = self.plain(slot, prefix, &mut buffer)?;
+        match self.rows.get(slot)?.encoding {
+            Encoding::Raw | Encoding::Shared => Some(plain.to_vec()),
+            Encoding::Zstd | Encoding::Delta => Some(buffer),
         }
-        let frame = self.shared.get_or_init(|| self.decode_shared()).as_ref()?;
-        let in_frame = |r: &&TableRow| r.encoding == Encoding::Shared;
-        let start: usize = self
-            .rows
-            .iter()
-            .take(slot)
-            .filter(in_frame)
-            .map(|r| r.plain as usize)
-            .sum();
-        frame
-            .get(start..start + row.plain as usize)
-            .map(<[u8]>::to_vec)
+    }
+
+    /// The same without a copy: from where they stand in the record, or decoded into `buffer`.
+    pub fn plain<'a>(
+        &'a self,
+        slot: usize,
+        prefix: &[u8],
+        buffer: &'a mut Vec<u8>,
+    ) -> Option<&'a [u8]> {
+        let row = self.rows.get(slot)?;
+        let len = row.plain as usize;
+        if row.encoding == Encoding::Shared {
+            let frame = self.shared.get_or_init(|| self.decode_shared()).as_ref()?;
+            let start = *self.starts.get(slot)?;
+            return frame.get(start..start + len);
+        }
+        let (_, bytes) = self.encoded(slot)?;
+        if row.encoding == Encoding::Raw {
+            return (bytes.len() == len).then_some(bytes);
+        }
+        codec::decode_into(row.encoding, bytes, len, prefix, buffer).ok()?;
+        Some(buffer)
     }
 
     fn decode_shared(&self) -> Option<Vec<u8>> {
-        let members = || {
-            self.rows
-                .iter()
-                .enumerate()
-                .filter(|(_, r)| r.encoding == Encoding::Shared)
-        };
-        let len: usize = members().map(|(_, r)| r.plain as usize).sum();
-        let (first, _) = members().next()?;
-        if members().skip(1).any(|(_, r)| r.stored != 0) || len > MAX_RECORD_PLAIN {
-            return None;
-        }
-        let (_, bytes) = self.encoded(first)?;
-        codec::decode(Encoding::Shared, bytes, len, &[]).ok()
+        let frame = self.frame?;
+        let bytes = self.plain.get(frame.start..frame.start + frame.stored)?;
+        codec::decode(Encoding::Shared, bytes, frame.plain, &[]).ok()
     }
+}
+
+/// Where each chunk begins, and the shared frame, if there is one that makes sense.
+fn lay_out(rows: &[TableRow], body: usize) -> (Vec<usize>, Option<Frame>) {
+    let mut starts = Vec::with_capacity(rows.len());
+    let mut frame: Option<Frame> = None;
+    let mut sound = true;
+    let mut at = body;
+    for row in rows {
+        let (stored, plain) = (row.stored as usize, row.plain as usize);
+        match &mut frame {
+            _ if row.encoding != Encoding::Shared => starts.push(at),
+            Some(frame) => {
+                sound &= stored == 0;
+                starts.push(frame.plain);
+                frame.plain += plain;
+            }
+            None => {
+                starts.push(0);
+                let start = at;
+                frame = Some(Frame {
+                    start,
+                    stored,
+                    plain,
+                });
+            }
+        }
+        at += stored;
+    }
+    let frame = frame.filter(|frame| sound && frame.plain <= MAX_RECORD_PLAIN);
+    (starts, frame)
 }
 
 /// Why a record does not open.
@@ -311,19 +388,20 @@ pub(crate) fn verify_record(
 ) -> Result<(), AccessError> {
     let failed = || AccessError::VerifyFailed;
     let record = OpenRecord::open(keys, world, stored).map_err(|_| failed())?;
+    let mut buffer = Vec::new();
     for (slot, row) in record.rows.iter().enumerate() {
-        let mut joined = Vec::new();
-        if !row.bases.is_empty() {
-            let parts = bases(slot, row)?;
-            let names = parts.iter().map(|part| world.id(keys, part).as_base());
-            if !names.eq(row.bases.iter()) {
-                return Err(failed());
-            }
-            let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_slice()).collect();
-            joined = parts.concat();
+        let parts = match row.bases.is_empty() {
+            true => Parts::new(),
+            false => bases(slot, row)?,
+        };
+        let names = parts
+            .iter()
+            .map(|part| world.id(keys, &part.plain).as_base());
+        if !names.eq(row.bases.iter()) {
+            return Err(failed());
         }
-        let plain = record.decode(slot, &joined).ok_or_else(failed)?;
-        if world.id(keys, &plain) != row.id {
+        let plain = record.plain(slot, &join(&parts), &mut buffer);
+        if world.id(keys, plain.ok_or_else(failed)?) != row.id {
             return Err(failed());
         }
     }

@@ -4,20 +4,25 @@
 //! are. What is found is a value; which snapshots need it is told by [`super::walk`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use super::bad::{BadPacks, BadSlot, Fault};
+use super::bad::BadPacks;
+use super::chains;
+use super::read::{self, Delta, PackRead, Reading};
 use crate::backend::{BackendError, Key, Trouble};
 use crate::error::AccessError;
 use crate::id::PackId;
 use crate::index::KnownPack;
 use crate::monitor::{Counters, Monitor};
-use crate::pack::{is_record_length, pack_key, read_directory, read_header};
-use crate::reader::{Budget, Reader, is_bad};
-use crate::record::{OpenRecord, World};
+use crate::pack::is_record_length;
+use crate::parallel;
+use crate::reader::{Reader, is_bad};
+use crate::record::World;
 use crate::repository::Repository;
 
-/// Bytes of a pack that are fetched in one go.
-const PART: u64 = 4 << 20;
+/// Deltas that wait to be decoded, at most some more: each takes some 128 bytes.
+const MAX_WAITING: usize = 1 << 17;
 
 /// Packs that were read.
 #[derive(Debug, Default)]
@@ -78,7 +83,8 @@ impl Unreadable {
     }
 }
 
-/// Reads packs in the order given, as long as `go_on` agrees before each of them.
+/// Reads packs, taken in the order given, as long as `go_on` agrees before each of them. What is
+/// found does not depend on the number of threads.
 ///
 /// # Errors
 /// When the backend fails; what is bad stands in the answer.
@@ -86,26 +92,17 @@ pub(crate) fn read_packs(
     repository: &Repository,
     packs: &[(PackId, u64)],
     monitor: &dyn Monitor,
-    go_on: &mut dyn FnMut() -> bool,
+    go_on: &mut (dyn FnMut() -> bool + Send),
 ) -> Result<ReadPacks, AccessError> {
     let known = repository.index().packs(&repository.segments())?;
     let mut pass = Pass {
         repository,
-        reader: Reader::new(repository),
+        reader: Reader::new(repository).counting_decoded(monitor.counters()),
         known: known.into_iter().map(|k| (k.id, k)).collect(),
         done: ReadPacks::default(),
         astray: BTreeMap::new(),
     };
-    for (id, size) in packs {
-        if !go_on() {
-            break;
-        }
-        if pass.read(id, *size)? {
-            pass.done.read.push((*id, *size));
-            Counters::add(&monitor.counters().bytes, *size);
-            Counters::add(&monitor.counters().entries, 1);
-        }
-    }
+    pass.read(packs, Some(monitor), go_on)?;
     pass.read_astray()?;
     pass.read_again()?;
     pass.done.unreadable.stop_if_silent(repository)?;
@@ -142,129 +139,180 @@ struct Pass<'a> {
     astray: BTreeMap<PackId, World>,
 }
 
+/// Packs that are read together.
+struct Batch<'a> {
+    packs: Vec<Listed<'a>>,
+    deltas: Vec<Delta>,
+}
+
+/// One of them.
+struct Listed<'a> {
+    id: &'a PackId,
+    world: World,
+    /// Deltas of it that are not verified yet.
+    left: AtomicU32,
+    size: u64,
+}
+
+/// What reading a pack gave, and what it holds; `None` when it is not there.
+type Answer = Result<Option<(PackRead, World)>, AccessError>;
+
 impl Pass<'_> {
-    /// Reads one pack; answers whether it was there.
-    fn read(&mut self, id: &PackId, size: u64) -> Result<bool, AccessError> {
-        match self.pack(id, size) {
-            Ok(()) => Ok(true),
-            // gc deleted it meanwhile.
-            Err(AccessError::Backend(e)) if e.is_absent() => Ok(false),
-            Err(e) if is_bad(&e) => {
-                self.bad_object(id, e);
-                let world = self.world(id);
-                self.astray.insert(*id, world);
-                Ok(true)
+    fn threads(&self) -> usize {
+        self.repository.environment().threads
+    }
+
+    /// Reads packs, batch by batch. Who is told of each that is done stands in `monitor`.
+    fn read(
+        &mut self,
+        packs: &[(PackId, u64)],
+        monitor: Option<&dyn Monitor>,
+        go_on: &mut (dyn FnMut() -> bool + Send),
+    ) -> Result<(), AccessError> {
+        let mut rest = packs.iter();
+        let mut ended = false;
+        while !ended {
+            let batch = self.read_batch(&mut rest, &mut ended, go_on)?;
+            let done = |pack: &Listed<'_>| {
+                if let Some(monitor) = monitor {
+                    Counters::add(&monitor.counters().bytes, pack.size);
+                    Counters::add(&monitor.counters().entries, 1);
+                }
+            };
+            let whole = |pack: &&Listed<'_>| pack.left.load(Ordering::Relaxed) == 0;
+            batch.packs.iter().filter(whole).for_each(done);
+            self.verify(&batch, &done)?;
+        }
+        Ok(())
+    }
+
+    /// Reads packs until so many deltas wait that their bases may not be at hand any more.
+    fn read_batch<'p>(
+        &mut self,
+        rest: &mut std::slice::Iter<'p, (PackId, u64)>,
+        ended: &mut bool,
+        go_on: &mut (dyn FnMut() -> bool + Send),
+    ) -> Result<Batch<'p>, AccessError> {
+        let waiting = AtomicUsize::new(0);
+        let failed = AtomicBool::new(false);
+        let mut begun: Vec<&'p (PackId, u64)> = Vec::new();
+        let jobs = std::iter::from_fn(|| {
+            let is_full = waiting.load(Ordering::Relaxed) >= MAX_WAITING;
+            if is_full || *ended || failed.load(Ordering::Relaxed) {
+                return None;
             }
-            Err(e) => Err(e),
+            *ended = rest.as_slice().is_empty() || !go_on();
+            let next = rest.next().filter(|_| !*ended)?;
+            begun.push(next);
+            Some((begun.len() - 1, next))
+        });
+        let answers: Mutex<Vec<(usize, Answer)>> = Mutex::default();
+        parallel::each(self.threads(), jobs, &|(number, (id, size))| {
+            let read = self.one(number, id, *size);
+            if let Ok(Some((read, _))) = &read {
+                waiting.fetch_add(read.deltas.len(), Ordering::Relaxed);
+            }
+            failed.fetch_or(read.is_err(), Ordering::Relaxed);
+            let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
+            answers.push((number, read));
+        });
+        let mut answers = answers.into_inner().unwrap_or_else(PoisonError::into_inner);
+        answers.sort_unstable_by_key(|(number, _)| *number);
+        self.take_in(&begun, answers)
+    }
+
+    fn one(&self, number: usize, id: &PackId, size: u64) -> Answer {
+        let mut reading = Reading::of(&self.reader, *id, number as u32, self.world(id));
+        let there = reading.all(size)?;
+        Ok(there.then_some((reading.found, reading.world)))
+    }
+
+    /// Joins what reading packs gave, in their order.
+    fn take_in<'p>(
+        &mut self,
+        begun: &[&'p (PackId, u64)],
+        answers: Vec<(usize, Answer)>,
+    ) -> Result<Batch<'p>, AccessError> {
+        let mut batch = Batch {
+            packs: Vec::new(),
+            deltas: Vec::new(),
+        };
+        for ((id, size), (_, read)) in begun.iter().zip(answers) {
+            let Some((read, world)) = read? else { continue };
+            let number = batch.packs.len() as u32;
+            batch.packs.push(Listed {
+                id,
+                world,
+                left: AtomicU32::new(read.deltas.len() as u32),
+                size: *size,
+            });
+            let deltas = read.deltas.iter();
+            batch
+                .deltas
+                .extend(deltas.map(|d| Delta { pack: number, ..*d }));
+            self.done.read.push((*id, *size));
+            if let Some(world) = read.astray {
+                self.astray.insert(*id, world);
+            }
+            self.join(read);
+        }
+        Ok(batch)
+    }
+
+    fn join(&mut self, read: PackRead) {
+        self.done.bad.join(read.bad);
+        for (id, why) in read.unreadable.0 {
+            self.done.unreadable.0.entry(id).or_insert(why);
         }
     }
 
-    fn bad_object(&mut self, id: &PackId, error: AccessError) {
-        self.done.unreadable.add(*id, &error);
-        self.done.bad.object(*id, reason(error));
+    /// Verifies deltas; `done` is told of each pack that has no more of them.
+    fn verify(
+        &mut self,
+        batch: &Batch<'_>,
+        done: &(dyn Fn(&Listed<'_>) + Sync),
+    ) -> Result<(), AccessError> {
+        let runs = chains::runs(self.repository, &batch.deltas)?;
+        let failed = AtomicBool::new(false);
+        let answers: Mutex<Vec<(usize, Result<PackRead, AccessError>)>> = Mutex::default();
+        let go_on = |_: &_| !failed.load(Ordering::Relaxed);
+        let jobs = runs.into_iter().enumerate().take_while(go_on);
+        parallel::each(self.threads(), jobs, &|(number, run)| {
+            let verified = self.verify_run(batch, &run, done);
+            failed.fetch_or(verified.is_err(), Ordering::Relaxed);
+            let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
+            answers.push((number, verified));
+        });
+        let mut answers = answers.into_inner().unwrap_or_else(PoisonError::into_inner);
+        answers.sort_unstable_by_key(|(number, _)| *number);
+        for (_, found) in answers {
+            self.join(found?);
+        }
+        Ok(())
     }
 
-    fn bad_record(&mut self, id: &PackId, offset: u32, error: AccessError) {
-        self.done.unreadable.add(*id, &error);
-        self.done.bad.record(*id, offset, reason(error));
+    fn verify_run(
+        &self,
+        batch: &Batch<'_>,
+        run: &[u32],
+        done: &(dyn Fn(&Listed<'_>) + Sync),
+    ) -> Result<PackRead, AccessError> {
+        let mut found = PackRead::default();
+        for delta in run.iter().filter_map(|i| batch.deltas.get(*i as usize)) {
+            let Some(pack) = batch.packs.get(delta.pack as usize) else {
+                continue;
+            };
+            read::verify(&self.reader, pack.world, *pack.id, delta, &mut found)?;
+            if pack.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+                done(pack);
+            }
+        }
+        Ok(found)
     }
 
     /// What the index says that a pack holds.
     fn world(&self, id: &PackId) -> World {
-        world(self.known.get(id).is_some_and(|k| k.tree))
-    }
-
-    /// Errors that are bad are those of the pack as a whole.
-    fn pack(&mut self, id: &PackId, size: u64) -> Result<(), AccessError> {
-        let backend = self.repository.backend();
-        let mut stream = Stream::new(self.repository, pack_key(id)?, size);
-        let world = match read_header(backend, id, size) {
-            Ok((header, _)) => world(header.tree),
-            Err(e) if is_bad_object(&e) => {
-                self.bad_object(id, e);
-                self.world(id)
-            }
-            Err(e) => return Err(e),
-        };
-        match read_directory(backend, id, size) {
-            Ok(directory) => self.records(id, world, &directory, &mut stream)?,
-            Err(e) if is_bad_object(&e) => {
-                self.bad_object(id, e);
-                self.astray.insert(*id, world);
-            }
-            Err(e) => return Err(e),
-        }
-        if stream.finish()? != *id {
-            let why = "its bytes do not match its name";
-            self.done.bad.object(*id, why.to_owned());
-            // Its directory may lie.
-            self.astray.insert(*id, world);
-        }
-        Ok(())
-    }
-
-    fn records(
-        &mut self,
-        id: &PackId,
-        world: World,
-        directory: &[(u32, u32)],
-        stream: &mut Stream<'_>,
-    ) -> Result<(), AccessError> {
-        for (offset, stored) in directory {
-            if !is_record_length(*stored) {
-                let why = "its length is absurd".to_owned();
-                self.done.bad.record(*id, *offset, why);
-                continue;
-            }
-            let bytes = stream.range(u64::from(*offset), u64::from(*stored))?;
-            self.record(id, world, *offset, bytes)?;
-        }
-        Ok(())
-    }
-
-    fn record(
-        &mut self,
-        id: &PackId,
-        world: World,
-        offset: u32,
-        bytes: &[u8],
-    ) -> Result<(), AccessError> {
-        match self.reader.open(world, *id, offset, bytes) {
-            Ok(record) => self.slots(id, world, offset, &record),
-            Err(e) if is_bad(&e) => {
-                self.bad_record(id, offset, e);
-                Ok(())
-            }
-            Err(e) => Err(e),
-        }
-    }
-
-    /// Decodes every chunk of a record.
-    fn slots(
-        &mut self,
-        id: &PackId,
-        world: World,
-        offset: u32,
-        record: &OpenRecord,
-    ) -> Result<(), AccessError> {
-        for (slot, row) in (0u8..=u8::MAX).zip(&record.rows) {
-            let decoded = self
-                .reader
-                .decode(world, &row.id, record, slot, &mut Budget::new());
-            let why = match decoded {
-                Ok(_) => continue,
-                Err(e) if is_bad(&e) => reason(e),
-                Err(e) => return Err(e),
-            };
-            let bases = self.reader.prefix(world, &row.bases, &mut Budget::new());
-            let fault = match bases {
-                Ok(_) => Fault::Own,
-                Err(_) => Fault::Base,
-            };
-            let bad = BadSlot { why, fault };
-            self.done.bad.slot(*id, offset, slot, bad);
-        }
-        Ok(())
+        read::world(self.known.get(id).is_some_and(|k| k.tree))
     }
 
     /// Reads packs again whose deltas lack bases: gc may have moved these while packs were read.
@@ -275,13 +323,15 @@ impl Pass<'_> {
             return Ok(());
         }
         self.repository.update_index()?;
-        for (id, size) in again {
-            self.done.bad.packs.remove(&id);
-            self.done.unreadable.0.remove(&id);
-            if !self.read(&id, size)? {
-                self.done.read.retain(|(read, _)| *read != id);
-            }
+        for (id, _) in &again {
+            self.done.bad.packs.remove(id);
+            self.done.unreadable.0.remove(id);
         }
+        let first = std::mem::take(&mut self.done.read);
+        self.read(&again, None, &mut || true)?;
+        let still: BTreeSet<PackId> = self.done.read.drain(..).map(|(id, _)| id).collect();
+        let gone = |id: &PackId| again.iter().any(|(a, _)| a == id) && !still.contains(id);
+        self.done.read = first.into_iter().filter(|(id, _)| !gone(id)).collect();
         self.read_astray()
     }
 
@@ -298,27 +348,33 @@ impl Pass<'_> {
                 continue;
             };
             self.done.bad.packs.entry(id).or_default().records.clear();
+            let mut reading = Reading::of(&self.reader, id, 0, *world);
             for (offset, stored) in records {
                 let read = match is_record_length(stored) {
-                    true => self.reader.fetch(id, offset, u64::from(stored)),
+                    true => self.reader.fetch(id, u64::from(offset), u64::from(stored)),
                     false => Err(AccessError::damaged("", "its length is absurd")),
                 };
                 match read {
-                    Ok(bytes) => self.record(&id, *world, offset, &bytes)?,
+                    Ok(bytes) => reading.record(offset, stored, &bytes)?,
                     Err(AccessError::Backend(e)) if e.is_absent() => break,
-                    Err(e) if is_bad(&e) => self.bad_record(&id, offset, e),
+                    Err(e) if is_bad(&e) => reading.found.record(&id, offset, e),
                     Err(e) => return Err(e),
                 }
             }
+            let mut found = reading.found;
+            let deltas = std::mem::take(&mut found.deltas);
+            let pack = Listed {
+                id: &id,
+                world: *world,
+                left: AtomicU32::new(deltas.len() as u32),
+                size: 0,
+            };
+            let packs = vec![pack];
+            let batch = Batch { packs, deltas };
+            self.join(found);
+            self.verify(&batch, &|_| {})?;
         }
         Ok(())
-    }
-}
-
-fn world(tree: bool) -> World {
-    match tree {
-        true => World::Pages,
-        false => World::Content,
     }
 }
 
@@ -355,65 +411,4 @@ pub(crate) fn indexed_records(
         }
     }
     Ok(found)
-}
-
-/// One pass over a pack: hashes every byte in order and shows ranges on the way.
-struct Stream<'a> {
-    repository: &'a Repository,
-    key: Key,
-    size: u64,
-    hasher: blake3::Hasher,
-    /// Bytes that were hashed, from `start` on.
-    buffer: Vec<u8>,
-    start: u64,
-}
-
-impl<'a> Stream<'a> {
-    fn new(repository: &'a Repository, key: Key, size: u64) -> Stream<'a> {
-        Stream {
-            repository,
-            key,
-            size,
-            hasher: blake3::Hasher::new(),
-            buffer: Vec::new(),
-            start: 0,
-        }
-    }
-
-    /// Reads on until `end`; what lies before `from` is dropped.
-    fn advance(&mut self, from: u64, end: u64) -> Result<(), AccessError> {
-        loop {
-            let read = self.start + self.buffer.len() as u64;
-            let drop = from.clamp(self.start, read) - self.start;
-            self.buffer.drain(..drop as usize);
-            self.start += drop;
-            if read >= end {
-                return Ok(());
-            }
-            let n = (self.size - read).min(PART);
-            let part = self.repository.backend().get_range(&self.key, read, n)?;
-            if part.is_empty() {
-                return Err(AccessError::damaged(&self.key, "it is shorter than listed"));
-            }
-            self.hasher.update(&part);
-            self.buffer.extend_from_slice(&part);
-        }
-    }
-
-    /// A range that begins at or behind the last one's begin.
-    fn range(&mut self, offset: u64, len: u64) -> Result<&[u8], AccessError> {
-        let short = || AccessError::damaged(&self.key, "it is shorter than its directory says");
-        let end = offset.checked_add(len).filter(|end| *end <= self.size);
-        let end = end.ok_or_else(short)?;
-        self.advance(offset, end)?;
-        let at = offset.checked_sub(self.start).map(|at| at as usize);
-        let range = at.and_then(|at| self.buffer.get(at..at + len as usize));
-        range.ok_or_else(|| AccessError::damaged(&self.key, "its records are out of order"))
-    }
-
-    /// The name that the bytes ask for.
-    fn finish(mut self) -> Result<PackId, AccessError> {
-        self.advance(self.size, self.size)?;
-        Ok(PackId(*self.hasher.finalize().as_bytes()))
-    }
 }

@@ -4,13 +4,14 @@
 //! Needs no session. A row to an absent pack, a pack without rows and a condemned pack are no
 //! errors: other processes may be at work.
 //!
-//! This file is the order of one check. `objects` looks at small objects, `plan` chooses packs
-//! and `checked` knows when each was verified, `data` reads them, `index` compares them with
-//! segments, `places` judges which chunks have a whole place, `walk` goes through the trees,
-//! `damage` tells what was found. What repair builds on: `bad_segments`, `data::read_packs`
-//! with `bad::BadPacks`, and `places::Places`.
+//! This file is the order of one check. `objects` looks at small objects, `plan` chooses packs and
+//! `checked` knows when each was verified, `data` reads them (`read` one of them, `chains` finds an
+//! order for deltas), `index` compares them with segments, `places` judges which chunks have a
+//! whole place, `walk` goes through the trees, `damage` tells what was found. What repair builds
+//! on: `bad_segments`, `data::read_packs` with `bad::BadPacks`, and `places::Places`.
 
 pub(crate) mod bad;
+mod chains;
 mod checked;
 mod damage;
 pub(crate) mod data;
@@ -18,6 +19,7 @@ mod index;
 mod objects;
 pub(crate) mod places;
 mod plan;
+mod read;
 mod walk;
 
 pub use damage::{Damage, DamageKind, LostPaths, MAX_DAMAGE, MAX_FILES};

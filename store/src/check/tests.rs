@@ -1,6 +1,8 @@
 //! What a check finds, how often it reads a page, and how it goes on where it stopped. Nothing
 //! depends on time or chance: clocks are stubs, damage is made by hand or seeded.
 
+mod chains;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

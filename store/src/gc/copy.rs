@@ -4,7 +4,7 @@ use super::mark::{Live, Partial, Plan, chosen};
 use crate::error::AccessError;
 use crate::format::record::TableRow;
 use crate::id::{ChunkId, PackId};
-use crate::index::{Encoding, Found, KnownPack};
+use crate::index::{Found, KnownPack};
 use crate::monitor::{Counters, Event, Monitor};
 use crate::pack::read_directory;
 use crate::reader::{Reader, is_bad};
@@ -79,7 +79,7 @@ fn copy_pack(
         let end = group
             .last()
             .map_or(0, |(offset, len)| u64::from(*offset) + u64::from(*len));
-        let bytes = match reader.fetch(pack.id, *first, end - u64::from(*first)) {
+        let bytes = match reader.fetch(pack.id, u64::from(*first), end - u64::from(*first)) {
             Ok(bytes) => bytes,
             Err(AccessError::Backend(e)) if e.is_absent() => return Ok(()),
             Err(e) => return Err(e),
@@ -167,10 +167,10 @@ fn push(
     slot: usize,
     depth: u8,
 ) -> Result<(), AccessError> {
-    let Some((row, bytes)) = record.encoded(slot) else {
+    let Some(row) = record.rows.get(slot) else {
         return Err(AccessError::VerifyFailed);
     };
-    if row.encoding != Encoding::Shared {
+    if let Some((row, bytes)) = record.encoded(slot) {
         return lane.push(EncodedChunk::new(*row, bytes.to_vec(), depth));
     }
     let lost = || AccessError::LostChunk {

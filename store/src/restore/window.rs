@@ -13,6 +13,7 @@ use crate::id::{ChunkId, PackId};
 use crate::index::Place;
 use crate::monitor::{Action, Counters, Event, Monitor};
 use crate::pack::is_record_length;
+use crate::parallel;
 use crate::reader::{Budget, Reader, says_damage};
 use crate::record::{OpenRecord, World};
 use crate::source::Problem;
@@ -162,16 +163,16 @@ impl<'a, 'r> Window<'a, 'r> {
             .filter(|f| f.remaining.fetch_sub(1, Ordering::AcqRel) == 1)
             .collect();
         let differing = Mutex::default();
-        in_parallel(threads, pieces(planned), &|piece| {
+        parallel::each(threads, pieces(planned).into_iter(), &|piece| {
             worker.compare(piece, &differing);
         });
-        in_parallel(threads, empty, &|file: Arc<FileJob>| worker.finish(&file));
+        parallel::each(threads, empty.into_iter(), &|file| worker.finish(&file));
         let differing = differing
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
         if worker.purpose == Purpose::Write {
             let runs = fetch_runs(worker.locate(differing));
-            in_parallel(threads, runs, &|run| worker.run(run));
+            parallel::each(threads, runs.into_iter(), &|run| worker.run(run));
         } else {
             for part in differing {
                 worker.count(part.len);
@@ -239,25 +240,6 @@ fn fetch_runs(jobs: Vec<RecordJob>) -> Vec<Vec<RecordJob>> {
         }
     }
     runs
-}
-
-/// Runs jobs on threads, or here.
-fn in_parallel<J: Send>(threads: usize, jobs: Vec<J>, each: &(dyn Fn(J) + Sync)) {
-    if threads == 0 || jobs.len() < 2 {
-        jobs.into_iter().for_each(each);
-        return;
-    }
-    let queue = Mutex::new(jobs.into_iter());
-    let next = || queue.lock().ok().and_then(|mut queue| queue.next());
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while let Some(job) = next() {
-                    each(job);
-                }
-            });
-        }
-    });
 }
 
 /// What threads work with.
@@ -395,7 +377,7 @@ impl Worker<'_, '_> {
         };
         let (pack, start) = (first.pack, first.offset);
         let len = u64::from(last.offset) + u64::from(last.stored) - u64::from(start);
-        let bytes = self.reader.fetch(pack, start, len).ok();
+        let bytes = self.reader.fetch(pack, u64::from(start), len).ok();
         for record in run {
             let at = (record.offset - start) as usize;
             let stored = bytes

@@ -8,7 +8,7 @@ use crate::error::AccessError;
 use crate::format::MAX_DEPTH;
 use crate::id::{BaseRef, ChunkId};
 use crate::index::{Bases, Encoding, MAX_BASES};
-use crate::record::{EncodedChunk, Parts, table_row};
+use crate::record::{EncodedChunk, Parts, join, table_row};
 use crate::view::Usable;
 
 /// A delta of at most one in so many bytes of the chunk is smaller than anything else: no other
@@ -92,8 +92,7 @@ impl Lane<'_, '_> {
         if chosen.refs.is_empty() || plain.is_empty() {
             return Ok(None);
         }
-        let parts: Vec<&[u8]> = chosen.parts.iter().map(|part| part.as_slice()).collect();
-        let bytes = self.encoder.delta(plain, &parts.concat());
+        let bytes = self.encoder.delta(plain, &join(&chosen.parts));
         let bytes = bytes.map_err(AccessError::Spool)?;
         let cost = bytes.len() + PER_BASE * chosen.refs.len();
         if cost * CLEARLY > plain.len() {
@@ -129,7 +128,7 @@ impl Lane<'_, '_> {
             return Ok(());
         };
         if chosen.refs.push(name) {
-            chosen.bytes += part.len();
+            chosen.bytes += part.plain.len();
             chosen.parts.push(part);
             chosen.depth = chosen.depth.max(place.depth + 1);
         }
