@@ -41,6 +41,7 @@ mod excludes;
 mod exit_codes;
 mod first_steps;
 mod full_disk;
+mod growth;
 mod guide;
 mod json;
 mod kills;

@@ -3,6 +3,7 @@
 
 pub mod damage;
 pub mod data;
+pub mod nights;
 pub mod process;
 pub mod world;
 
