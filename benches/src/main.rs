@@ -1,18 +1,14 @@
-//! Benchmarks of hucha. Timings decide nothing; what can be counted is asserted in tests.
-//!
-//! - `profiles [NIGHTS]`: what chunk sizes cost: growth over nights of a seeded corpus, number of
-//!   chunks (rows of the index), time as a ratio to the first line.
-//! - `micro [FOLDER]`: what one core does in each stage; the index is made in FOLDER.
-//! - `compare`: hucha beside every peer on PATH, see [`mod@compare`]:
-//!   `compare HUCHA SCRATCH [--nights N] [--percent P] [--only CORPORA] [--tools TOOLS]
-//!   [--repeats N] [--out FILE]`; lists are split at commas.
+//! Benchmarks of hucha. Timings decide nothing; what can be counted is asserted in tests. What each
+//! command does, and how its tables are read, stands in `benches/README.md`.
 //!
 //! Run with `cargo run --release -p hucha-benches -- micro`, or for all peers `benches/compare`.
 
 mod arguments;
 mod compare;
 mod corpus;
+mod creep;
 mod micro;
+mod profile;
 mod profiles;
 
 use std::error::Error;
@@ -20,9 +16,14 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: hucha-benches profiles [NIGHTS] | micro [FOLDER] | \
-    compare HUCHA SCRATCH [--nights N] [--percent P] [--only CORPORA] [--tools TOOLS] \
-    [--repeats N] [--out FILE]";
+const USAGE: &str = "usage: hucha-benches COMMAND
+  compare HUCHA SCRATCH [--nights N] [--percent P] [--only CORPORA] [--tools TOOLS]
+                        [--repeats N] [--out FILE]
+  creep HUCHA SCRATCH   [--nights N] [--percent P] [--only CORPORA] [--out FILE]
+  profile HUCHA SCRATCH [--nights N] [--percent P] [--only CORPORA] [--out FILE]
+  micro [FOLDER]
+  profiles [NIGHTS]
+Lists are split at commas.";
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -39,6 +40,8 @@ fn main() -> ExitCode {
         }
         Some("micro") => micro(rest.first()),
         Some("compare") => compare::compare(rest),
+        Some("creep") => creep::creep(rest),
+        Some("profile") => profile::profile(rest),
         _ => Err(USAGE.into()),
     };
     match done {

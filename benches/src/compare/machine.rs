@@ -6,8 +6,10 @@ use std::path::Path;
 
 /// How the tables of a comparison are to be read.
 pub const ABOUT: &str = "
-Every tool encrypts, runs with its own defaults, and gives back bytes that are compared. Before
-each timed call `sync` is run. Times are wall clock; times and CPU seconds are medians, peaks the
+Every tool encrypts, runs with its own defaults, and gives back bytes that are compared. All sync
+what they stored to disk before they end, by their defaults (fsync and fdatasync in a first night
+of 60 MB, counted by strace: hucha 39, restic 16, rustic 5, borg 31, bupstash 66). Before each
+timed call `sync` is run. Times are wall clock; times and CPU seconds are medians, peaks the
 highest; *open* is a command that does next to nothing, mostly key derivation; *check* reads all
 data; *forget+gc* keeps two snapshots, each time on a copy of the repository. MB a night is the
 mean of all nights but the first, of the whole repository folder. The last line of a table is

@@ -60,6 +60,13 @@ impl Kind {
     }
 }
 
+/// The tool of this project.
+pub fn own(hucha: &Path, homes: &Path) -> Option<Tool> {
+    present(hucha, homes)
+        .into_iter()
+        .find(|tool| tool.kind == Kind::Hucha)
+}
+
 /// Every tool that answers when asked for its version; hucha is `hucha` itself.
 pub fn present(hucha: &Path, homes: &Path) -> Vec<Tool> {
     let tool = |kind: Kind| {

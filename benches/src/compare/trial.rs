@@ -208,7 +208,11 @@ pub fn sync() -> io::Result<()> {
     succeed(&mut Command::new("sync"))
 }
 
-fn succeed(command: &mut Command) -> io::Result<()> {
+/// Runs a command that must succeed.
+///
+/// # Errors
+/// When it does not, or is not there.
+pub fn succeed(command: &mut Command) -> io::Result<()> {
     match command.status()? {
         status if status.success() => Ok(()),
         status => Err(io::Error::other(format!("{command:?}: {status}"))),
