@@ -1,25 +1,29 @@
-//! Benchmarks of hucha. Timings decide nothing; what can be counted is asserted in tests.
-//!
-//! - `profiles [NIGHTS]`: what chunk sizes cost: growth over nights of a seeded corpus, number of
-//!   chunks (rows of the index), time as a ratio to the first line.
-//! - `micro [FOLDER]`: what one core does in each stage; the index is made in FOLDER.
-//! - `compare`: hucha beside every peer on PATH, see [`mod@compare`]:
-//!   `compare HUCHA SCRATCH [--nights N] [--percent P] [--only CORPUS] [--out FILE]`.
+//! Benchmarks of hucha. Timings decide nothing; what can be counted is asserted in tests. What each
+//! command does, and how its tables are read, stands in `benches/README.md`.
 //!
 //! Run with `cargo run --release -p hucha-benches -- micro`, or for all peers `benches/compare`.
 
+mod arguments;
 mod compare;
 mod corpus;
+mod creep;
 mod micro;
+mod profile;
 mod profiles;
 
 use std::error::Error;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: hucha-benches profiles [NIGHTS] | micro [FOLDER] | \
-    compare HUCHA SCRATCH [--nights N] [--percent P] [--only CORPUS] [--out FILE]";
+const USAGE: &str = "usage: hucha-benches COMMAND
+  compare HUCHA SCRATCH [--nights N] [--percent P] [--only CORPORA] [--tools TOOLS]
+                        [--repeats N] [--out FILE]
+  creep HUCHA SCRATCH   [--nights N] [--percent P] [--only CORPORA] [--out FILE]
+  profile HUCHA SCRATCH [--nights N] [--percent P] [--only CORPORA] [--out FILE]
+  micro [FOLDER]
+  profiles [NIGHTS]
+Lists are split at commas.";
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -35,7 +39,9 @@ fn main() -> ExitCode {
             Ok(())
         }
         Some("micro") => micro(rest.first()),
-        Some("compare") => compare(rest),
+        Some("compare") => compare::compare(rest),
+        Some("creep") => creep::creep(rest),
+        Some("profile") => profile::profile(rest),
         _ => Err(USAGE.into()),
     };
     match done {
@@ -54,38 +60,5 @@ fn micro(folder: Option<&OsString>) -> Result<(), Box<dyn Error>> {
     let table = micro::table(&folder);
     std::fs::remove_dir_all(&folder)?;
     print!("{}", table?);
-    Ok(())
-}
-
-fn compare(arguments: &[OsString]) -> Result<(), Box<dyn Error>> {
-    let [hucha, scratch, rest @ ..] = arguments else {
-        return Err(USAGE.into());
-    };
-    let mut options = compare::Options {
-        hucha: std::fs::canonicalize(hucha)?,
-        scratch: std::path::absolute(scratch)?.join("hucha-compare"),
-        nights: 7,
-        percent: 100,
-        only: String::new(),
-    };
-    let mut out = None;
-    for pair in rest.chunks(2) {
-        let [name, value] = pair else {
-            return Err(USAGE.into());
-        };
-        let text = value.to_str().unwrap_or_default();
-        match name.to_str() {
-            Some("--nights") => options.nights = text.parse()?,
-            Some("--percent") => options.percent = text.parse()?,
-            Some("--only") => text.clone_into(&mut options.only),
-            Some("--out") => out = Some(value),
-            _ => return Err(USAGE.into()),
-        }
-    }
-    let table = compare::compare(&options)?;
-    match out {
-        Some(file) => std::fs::write(Path::new(file), table)?,
-        None => print!("{table}"),
-    }
     Ok(())
 }

@@ -1,23 +1,29 @@
-//! What one core does in each stage: cut, hash, record, index. Medians of several passes over the
-//! same seeded bytes, in MB or rows a second, each beside the stage's share of the slowest.
+//! What one core does in each stage: cut, name, compress, record, index. Medians of several passes
+//! over the same seeded bytes, in MB or rows a second.
 
+use std::error::Error;
 use std::fmt::Write;
+use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use hucha_chunker::{Cutter, GearTable, Profile};
+use hucha_chunker::{ChunkStream, Cutter, GearTable, Profile};
 use hucha_store::format::segment::{MAX_ROWS, Segment, SegmentPack, SegmentRow};
 use hucha_store::id::{ChunkId, PackId, SegmentId, Uuid};
 use hucha_store::index::{Bases, Encoding, Index, RedbIndex, RedbOptions};
 use hucha_store::stages::Stages;
 
-use crate::corpus::{Random, files};
+use crate::corpus::Random;
+use crate::corpus::nights::Corpus;
 
 const MB: usize = 64;
 const PASSES: usize = 5;
 const ROWS: usize = 1_000_000;
 const LOOKUPS: usize = 200_000;
+/// Of a shop of this many percent, the dump has more than [`MB`].
+const PERCENT: usize = 20;
 
 /// A stage and its rate.
 struct Line {
@@ -26,70 +32,141 @@ struct Line {
     unit: &'static str,
 }
 
+/// What the stages work on, and what was measured so far.
+struct Bench {
+    /// A dump of a shop.
+    dump: Vec<u8>,
+    /// Bytes that do not compress.
+    noise: Vec<u8>,
+    stages: Stages,
+    lines: Vec<Line>,
+}
+
 /// The table. The index is made in `folder`.
 ///
 /// # Errors
 /// When the index cannot be written.
-pub fn table(folder: &Path) -> Result<String, Box<dyn std::error::Error>> {
-    let mut lines = bytes()?;
-    lines.extend(index(folder)?);
+pub fn table(folder: &Path) -> Result<String, Box<dyn Error>> {
+    let mut bench = Bench::new(folder)?;
+    bench.cut();
+    bench.compress()?;
+    bench.records();
+    bench.lines.extend(index(folder)?);
     let mut out = String::from("| stage | rate a core | |\n|---|---|---|\n");
-    for line in lines {
+    for line in bench.lines {
         let _ = writeln!(out, "| {} | {:.0} | {} |", line.stage, line.rate, line.unit);
     }
     Ok(out)
 }
 
-fn bytes() -> std::io::Result<Vec<Line>> {
-    let mut random = Random::seeded("micro");
-    let text = files::text(&mut random, MB * 1_000_000);
-    let noise = random.bytes(MB * 1_000_000);
-    let stages = Stages::new();
-    let mut lines = Vec::new();
-    let mut push = |stage, rate| {
-        lines.push(Line {
+impl Bench {
+    fn new(folder: &Path) -> io::Result<Bench> {
+        Corpus::first("dump-key", folder, PERCENT)?;
+        let mut dump = fs::read(folder.join("shop.sql"))?;
+        dump.truncate(MB * 1_000_000);
+        assert_eq!(dump.len(), MB * 1_000_000, "the dump is too short");
+        Ok(Bench {
+            dump,
+            noise: Random::seeded("micro").bytes(MB * 1_000_000),
+            stages: Stages::new(),
+            lines: Vec::new(),
+        })
+    }
+
+    /// Adds a stage that goes through all of one corpus. To add another, call this.
+    fn push<T>(&mut self, stage: &'static str, work: impl Fn(&Bench) -> T) {
+        let rate = rate(|| work(self));
+        self.lines.push(Line {
             stage,
             rate,
             unit: "MB/s",
         });
-    };
-    let table = Arc::new(GearTable::derive(&[7; 32]));
-    let cutter = |profile| Cutter::new(Arc::clone(&table), profile);
-    for (stage, profile) in [
-        ("cut, profile dump", Profile::DUMP),
-        ("cut, profile files", Profile::FILES),
-    ] {
-        let cutter = cutter(profile);
-        push(stage, rate(|| cutter.chunks(&noise).count()));
     }
-    let cutter = cutter(Profile::FILES);
-    let of = |bytes: &[u8]| -> Vec<(ChunkId, Vec<u8>)> {
+
+    /// Chunks of one corpus with their names.
+    fn chunks(&self, bytes: &[u8]) -> Vec<(ChunkId, Vec<u8>)> {
+        let cutter = cutter(Profile::DUMP);
         let chunks = cutter.chunks(bytes);
-        chunks.map(|c| (stages.name(c), c.to_vec())).collect()
-    };
-    let (text, noise) = (of(&text), of(&noise));
-    let name = || noise.iter().filter(|(id, c)| stages.name(c) == *id).count();
-    push("hash: name chunks", rate(name));
-    for (sealing, opening, chunks) in [
-        (
-            "record of text: compress, seal",
-            "record of text: open, decode",
-            &text,
-        ),
-        ("record of noise: seal", "record of noise: open", &noise),
-    ] {
-        let seal = || -> Vec<Vec<u8>> {
-            let sealed = chunks.iter().map(|(id, c)| stages.seal(*id, c));
-            sealed.flatten().collect()
-        };
-        push(sealing, rate(seal));
-        let records = seal();
-        push(
-            opening,
-            rate(|| records.iter().filter_map(|r| stages.open(r)).count()),
-        );
+        chunks.map(|c| (self.stages.name(c), c.to_vec())).collect()
     }
-    Ok(lines)
+
+    fn cut(&mut self) {
+        for (stage, profile) in [
+            ("cut, profile dump", Profile::DUMP),
+            ("cut, profile files", Profile::FILES),
+        ] {
+            let cutter = cutter(profile);
+            self.push(stage, |b| cutter.chunks(&b.noise).count());
+        }
+        // Such a cut is a division. What it costs is to read the bytes into the buffer.
+        let cutter = cutter(Profile::PAGES);
+        self.push("cut, fixed size, with its copy", |b| {
+            let (mut stream, mut reader) = (ChunkStream::new(&cutter), b.noise.as_slice());
+            let mut chunks = 0;
+            while let Ok(Some(_)) = stream.next(&mut reader) {
+                chunks += 1;
+            }
+            chunks
+        });
+        let noise = self.chunks(&self.noise);
+        self.push("name: keyed BLAKE3", |b| {
+            noise
+                .iter()
+                .filter(|(id, c)| b.stages.name(c) == *id)
+                .count()
+        });
+    }
+
+    /// zstd as it is, each chunk for itself: the limit of all that compresses.
+    fn compress(&mut self) -> io::Result<()> {
+        let chunks = self.chunks(&self.dump);
+        for (stage, level) in [
+            ("zstd level 1, dump, 64 KiB", 1),
+            ("zstd level 3, dump, 64 KiB", 3),
+        ] {
+            let squeezed = |chunk: &[u8]| zstd::bulk::compress(chunk, level);
+            self.push(stage, |_| {
+                let sizes = chunks
+                    .iter()
+                    .map(|(_, c)| squeezed(c).map_or(0, |z| z.len()));
+                sizes.sum::<usize>()
+            });
+        }
+        let squeezed = chunks.iter().map(|(_, c)| zstd::bulk::compress(c, 3));
+        let squeezed: Vec<Vec<u8>> = squeezed.collect::<io::Result<_>>()?;
+        self.push("zstd: decode plain, dump", |_| {
+            let plain = squeezed.iter().map(|z| zstd::bulk::decompress(z, 1 << 20));
+            plain.map(|p| p.map_or(0, |p| p.len())).sum::<usize>()
+        });
+        Ok(())
+    }
+
+    /// Records as they stand in packs. Of noise: sealing and opening alone.
+    fn records(&mut self) {
+        let (dump, noise) = (self.chunks(&self.dump), self.chunks(&self.noise));
+        for (sealing, opening, chunks) in [
+            (
+                "record of dump: compress, seal",
+                "record of dump: open, decode",
+                dump,
+            ),
+            ("record of noise: seal", "record of noise: open", noise),
+        ] {
+            let seal = |b: &Bench| -> Vec<Vec<u8>> {
+                let sealed = chunks.iter().map(|(id, c)| b.stages.seal(*id, c));
+                sealed.flatten().collect()
+            };
+            self.push(sealing, seal);
+            let records = seal(self);
+            self.push(opening, |b| {
+                records.iter().filter_map(|r| b.stages.open(r)).count()
+            });
+        }
+    }
+}
+
+fn cutter(profile: Profile) -> Cutter {
+    Cutter::new(Arc::new(GearTable::derive(&[7; 32])), profile)
 }
 
 /// MB a second, the median.
@@ -106,7 +183,7 @@ fn rate<T>(work: impl Fn() -> T) -> f64 {
 }
 
 /// Loads a million rows in segments of scattered ids, then looks some up, there and not there.
-fn index(folder: &Path) -> Result<Vec<Line>, Box<dyn std::error::Error>> {
+fn index(folder: &Path) -> Result<Vec<Line>, Box<dyn Error>> {
     let path = folder.join("index.redb");
     let index = RedbIndex::create(&path, RedbOptions::default())?;
     let id = |n: usize| ChunkId(*blake3::hash(&n.to_le_bytes()).as_bytes());
@@ -126,8 +203,8 @@ fn index(folder: &Path) -> Result<Vec<Line>, Box<dyn std::error::Error>> {
         index.apply(&[(SegmentId([number; 32]), &segment)])?;
     }
     let load = ROWS as f64 / begun.elapsed().as_secs_f64();
-    let bytes = std::fs::metadata(&path)?.len() as f64 / ROWS as f64;
-    let look_up = |from: usize| -> Result<f64, Box<dyn std::error::Error>> {
+    let bytes = fs::metadata(&path)?.len() as f64 / ROWS as f64;
+    let look_up = |from: usize| -> Result<f64, Box<dyn Error>> {
         let begun = Instant::now();
         let mut found = 0;
         for n in 0..LOOKUPS {

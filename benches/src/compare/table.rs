@@ -1,83 +1,89 @@
-//! The table of one corpus: a line a tool, and one that sets hucha against the best of the peers.
+//! The tables of one corpus: a line a tool, and one that sets hucha against the best of the peers.
 
 use std::fmt::Write;
 
-use super::Figures;
-use super::measure::Taken;
-use super::tools::{Kind, Tool};
+use super::figures::{DEEDS, Deed, Figures};
+use super::outcome::{Outcome, PEERS, peers};
+use super::tools::Kind;
 
-/// A column: its heading and a tool's figure.
-type Column = (&'static str, fn(&Figures) -> Option<f64>);
+/// A figure of a tool.
+type Figure = Box<dyn Fn(&Figures) -> Option<f64>>;
 
-const COLUMNS: [Column; 13] = [
-    ("first s", |f| f.nights.first().map(|t| t.seconds)),
-    ("later night s", |f| {
-        median(f.nights.iter().skip(1).map(|t| t.seconds))
-    }),
-    ("unchanged s", |f| seconds(&f.unchanged)),
-    ("restore last s", |f| seconds(&f.restore_last)),
-    ("restore first s", |f| seconds(&f.restore_first)),
-    ("check s", |f| f.check.map(|t| t.seconds)),
-    ("forget+gc s", |f| Some(f.collect.seconds)),
-    ("first CPU s", |f| f.nights.first().map(|t| t.cpu)),
-    ("later CPU s", |f| {
-        median(f.nights.iter().skip(1).map(|t| t.cpu))
-    }),
-    ("peak MiB", |f| {
-        all(f)
-            .map(|t| t.peak as f64 / (1 << 20) as f64)
-            .reduce(f64::max)
-    }),
-    ("first MB", |f| f.sizes.first().map(|s| *s as f64 / 1e6)),
-    ("MB a night", |f| {
-        let (first, last) = (f.sizes.first()?, f.sizes.last()?);
-        let nights = f.sizes.len().saturating_sub(1).max(1);
-        Some((*last as f64 - *first as f64) / 1e6 / nights as f64)
-    }),
-    ("MB after gc", |f| Some(f.collected as f64 / 1e6)),
-];
+/// A column: its heading, whom hucha is set against in it, and a tool's figure.
+struct Column {
+    heading: &'static str,
+    peers: &'static [Kind],
+    figure: Figure,
+}
 
-/// The table in Markdown.
-pub fn table(
-    corpus: &str,
-    bytes: u64,
-    nights: usize,
-    tools: &[Tool],
-    figures: &[Figures],
-) -> String {
+/// All tables in Markdown.
+pub fn tables(outcome: &Outcome) -> String {
+    let [first, last] = outcome.bytes.map(|bytes| bytes / 1_000_000);
     let mut out = format!(
-        "\n## {corpus}: {} MB, {nights} nights\n\n| tool |",
-        bytes / 1_000_000
+        "\n## {}: {first} MB in the first night, {last} MB in the last of {}\n\nCounted: {}.\n",
+        outcome.corpus, outcome.nights, outcome.touched
     );
-    for (heading, _) in COLUMNS {
-        let _ = write!(out, " {heading} |");
+    let wall = deeds(Figures::seconds);
+    let cpu = deeds(Figures::cpu);
+    let peak = deeds(Figures::peak);
+    for (title, columns) in [
+        ("seconds", wall),
+        ("CPU seconds", cpu),
+        ("peak MiB", peak),
+        ("repository", repository()),
+    ] {
+        table(&mut out, title, &columns, outcome);
     }
-    let _ = writeln!(out, "\n|---|{}", "---|".repeat(COLUMNS.len()));
-    for (tool, figures) in tools.iter().zip(figures) {
+    out
+}
+
+fn deeds(figure: fn(&Figures, Deed) -> Option<f64>) -> Vec<Column> {
+    let column = |(deed, heading): &(Deed, &'static str)| {
+        let deed = *deed;
+        Column {
+            heading,
+            peers: peers(deed),
+            figure: Box::new(move |f: &Figures| figure(f, deed)),
+        }
+    };
+    DEEDS.iter().map(column).collect()
+}
+
+fn repository() -> Vec<Column> {
+    let column = |heading, figure: fn(&Figures) -> Option<f64>| Column {
+        heading,
+        peers: PEERS,
+        figure: Box::new(figure),
+    };
+    vec![
+        column("first MB", Figures::first),
+        column("MB a night", Figures::growth),
+        column("MB after gc", |f| f.collected.map(|n| n as f64 / 1e6)),
+        column("files", |f| f.files.map(|n| n as f64)),
+    ]
+}
+
+fn table(out: &mut String, title: &str, columns: &[Column], outcome: &Outcome) {
+    let _ = write!(out, "\n| {title} |");
+    for column in columns {
+        let _ = write!(out, " {} |", column.heading);
+    }
+    let _ = writeln!(out, "\n|---|{}", "---|".repeat(columns.len()));
+    for (tool, figures) in &outcome.lines {
         let _ = write!(out, "| {} |", tool.version);
-        for (_, figure) in COLUMNS {
-            out.push_str(&cell(figure(figures), ""));
+        for column in columns {
+            out.push_str(&cell((column.figure)(figures), ""));
         }
         out.push('\n');
     }
-    let own = tools
-        .iter()
-        .zip(figures)
-        .find(|(t, _)| t.kind == Kind::Hucha);
-    if let (Some((_, own)), true) = (own, tools.len() > 1) {
+    if outcome.lines.iter().any(|(t, _)| t.kind != Kind::Hucha) {
         out.push_str("| hucha ÷ best peer |");
-        for (_, figure) in COLUMNS {
-            let peers = tools
-                .iter()
-                .zip(figures)
-                .filter(|(t, _)| t.kind != Kind::Hucha);
-            let best = peers.filter_map(|(_, f)| figure(f)).reduce(f64::min);
-            let ratio = figure(own).zip(best).map(|(own, best)| own / best);
+        for column in columns {
+            let ratio = outcome.ratio(column.peers, &column.figure);
             out.push_str(&cell(ratio, "×"));
         }
         out.push('\n');
     }
-    out
 }
 
 fn cell(figure: Option<f64>, unit: &str) -> String {
@@ -86,23 +92,4 @@ fn cell(figure: Option<f64>, unit: &str) -> String {
         Some(n) if n >= 100.0 => format!(" {n:.0}{unit} |"),
         Some(n) => format!(" {n:.2}{unit} |"),
     }
-}
-
-/// Every command that was measured.
-fn all(figures: &Figures) -> impl Iterator<Item = &Taken> {
-    let runs = figures.nights.iter().chain(&figures.unchanged);
-    let restores = figures.restore_last.iter().chain(&figures.restore_first);
-    runs.chain(restores)
-        .chain(&figures.check)
-        .chain([&figures.collect])
-}
-
-fn seconds(taken: &[Taken]) -> Option<f64> {
-    median(taken.iter().map(|t| t.seconds))
-}
-
-fn median(figures: impl Iterator<Item = f64>) -> Option<f64> {
-    let mut sorted: Vec<f64> = figures.collect();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied()
 }

@@ -43,6 +43,28 @@ pub struct Tool {
     pub version: String,
     /// Holds repository, cache and keys.
     home: PathBuf,
+    /// Whether a key file opens the repository instead of a password.
+    pub by_key_file: bool,
+}
+
+impl Kind {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Hucha => "hucha",
+            Kind::Restic => "restic",
+            Kind::Rustic => "rustic",
+            Kind::Borg => "borg",
+            Kind::Bupstash => "bupstash",
+        }
+    }
+}
+
+/// The tool of this project.
+pub fn own(hucha: &Path, homes: &Path) -> Option<Tool> {
+    present(hucha, homes)
+        .into_iter()
+        .find(|tool| tool.kind == Kind::Hucha)
 }
 
 /// Every tool that answers when asked for its version; hucha is `hucha` itself.
@@ -50,10 +72,7 @@ pub fn present(hucha: &Path, homes: &Path) -> Vec<Tool> {
     let tool = |kind: Kind| {
         let program = match kind {
             Kind::Hucha => hucha.as_os_str().to_owned(),
-            Kind::Restic => "restic".into(),
-            Kind::Rustic => "rustic".into(),
-            Kind::Borg => "borg".into(),
-            Kind::Bupstash => "bupstash".into(),
+            _ => kind.name().into(),
         };
         let ask = match kind {
             Kind::Hucha | Kind::Restic => "version",
@@ -64,7 +83,8 @@ pub fn present(hucha: &Path, homes: &Path) -> Vec<Tool> {
         let words = text.split_whitespace().take(2).collect::<Vec<_>>();
         output.status.success().then(|| Tool {
             kind,
-            home: homes.join(words.first().unwrap_or(&"tool").to_lowercase()),
+            home: homes.join(kind.name()),
+            by_key_file: false,
             version: words.join(" "),
             program,
         })
@@ -73,6 +93,23 @@ pub fn present(hucha: &Path, homes: &Path) -> Vec<Tool> {
 }
 
 impl Tool {
+    /// The same tool with another folder of its own.
+    pub fn at(&self, home: PathBuf) -> Tool {
+        Tool {
+            home,
+            ..self.clone()
+        }
+    }
+
+    /// hucha with the same repository, opened by the key file of [`Tool::add_key_file`].
+    pub fn with_key_file(&self) -> Tool {
+        Tool {
+            by_key_file: true,
+            version: format!("{} (key file)", self.version),
+            ..self.clone()
+        }
+    }
+
     /// What its repository takes up lies here.
     pub fn repository(&self) -> PathBuf {
         self.home.join("repository")
@@ -101,19 +138,28 @@ impl Tool {
             _ => format!("{prefix}_PASSWORD"),
         };
         let cache = self.home.join("cache").into_os_string();
+        let key = if self.by_key_file {
+            (format!("{prefix}_KEY_FILE"), self.key_file().into())
+        } else {
+            (password, "bench".into())
+        };
         vec![
             (location, self.repository().into()),
-            (password, "bench".into()),
+            key,
             (format!("{prefix}_CACHE_DIR"), cache.clone()),
             ("XDG_CACHE_HOME".into(), cache),
             ("HOME".into(), self.home.clone().into()),
-            ("BUPSTASH_KEY".into(), self.home.join("key").into()),
+            ("BUPSTASH_KEY".into(), self.key_file().into()),
         ]
+    }
+
+    fn key_file(&self) -> PathBuf {
+        self.home.join("key")
     }
 
     /// Makes the repository.
     pub fn init(&self) -> Vec<Call> {
-        let key = self.home.join("key");
+        let key = self.key_file();
         match self.kind {
             Kind::Hucha | Kind::Restic | Kind::Rustic => vec![self.call(["init"])],
             Kind::Borg => vec![self.call(["init", "-e", "repokey-blake2"])],
@@ -121,6 +167,20 @@ impl Tool {
                 self.call([OsString::from("new-key"), "-o".into(), key.into()]),
                 self.call(["init"]),
             ],
+        }
+    }
+
+    /// Makes a key file that opens the repository of hucha too.
+    pub fn add_key_file(&self) -> Vec<Call> {
+        let words = ["key", "add", "--new-key-file"].map(OsString::from);
+        vec![self.call(words.into_iter().chain([self.key_file().into()]))]
+    }
+
+    /// Opens the repository and does next to nothing.
+    pub fn open(&self) -> Vec<Call> {
+        match self.kind {
+            Kind::Hucha | Kind::Restic | Kind::Rustic => vec![self.call(["key", "list"])],
+            Kind::Borg | Kind::Bupstash => vec![self.call(["list"])],
         }
     }
 
