@@ -95,8 +95,9 @@ impl Tree {
             } else if what < GONE + RENAMED {
                 (name, next) = (next, next + 1);
             } else if what < GONE + RENAMED + EDITED {
-                bytes = style.edit(*file, &bytes, random);
-                touched += 1;
+                let edited = style.edit(*file, &bytes, random);
+                touched += usize::from(edited != bytes);
+                bytes = edited;
             }
             put(&self.path(number, version, name), &bytes)?;
             files.push(name);

@@ -10,7 +10,9 @@ const NAMES: usize = 60;
 /// Licences of the ecosystem; each file of code names its package's.
 const LICENCES: u64 = 4;
 /// One file in so many does not compress: pictures and fonts.
-const PICTURES: usize = 60;
+const PICTURES: usize = 100;
+/// One edited file in so many gets a new function or paragraph; the others a few lines.
+const WHOLE: usize = 8;
 
 /// What the files of a package have in common.
 pub struct Style {
@@ -99,19 +101,29 @@ impl Style {
         out.into_bytes()
     }
 
-    /// The same file in the next version: some places edited, and in some a name is another.
+    /// The same file in the next version: some places edited, and in some a name is another. Most
+    /// pictures stay.
     pub fn edit(&self, file: usize, bytes: &[u8], random: &mut Quick) -> Vec<u8> {
         let Ok(text) = std::str::from_utf8(bytes) else {
+            if random.below(4) > 0 {
+                return bytes.to_owned();
+            }
             return self.file(file + 1000 * (1 + random.below(1000)));
         };
         let kind = kind(file);
+        let whole = random.below(WHOLE) == 0;
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
         for _ in 0..1 + random.skewed(8) {
             let at = random.below(lines.len());
             let end = (at + random.below(4)).min(lines.len());
             let mut new = String::new();
             self.lines(kind, &mut new, random);
-            lines.splice(at..end, new.lines().map(str::to_owned));
+            let (from, count) = match whole {
+                true => (0, usize::MAX),
+                false => (random.below(3), 1 + random.below(3)),
+            };
+            let new = new.lines().skip(from).take(count);
+            lines.splice(at..end, new.map(str::to_owned));
         }
         let mut text = lines.join("\n") + "\n";
         if random.below(8) == 0 {
