@@ -3,6 +3,7 @@
 //! - `profiles [NIGHTS]`: what chunk sizes cost: growth over nights of a seeded corpus, number of
 //!   chunks (rows of the index), time as a ratio to the first line.
 //! - `micro [FOLDER]`: what one core does in each stage; the index is made in FOLDER.
+//! - `index [CHUNKS] FOLDER`: the index of so many chunks, see [`mod@index`].
 //! - `compare`: hucha beside every peer on PATH, see [`mod@compare`]:
 //!   `compare HUCHA SCRATCH [--nights N] [--percent P] [--only CORPUS] [--out FILE]`.
 //!
@@ -10,6 +11,7 @@
 
 mod compare;
 mod corpus;
+mod index;
 mod micro;
 mod profiles;
 
@@ -19,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: hucha-benches profiles [NIGHTS] | micro [FOLDER] | \
+    index [CHUNKS] FOLDER | \
     compare HUCHA SCRATCH [--nights N] [--percent P] [--only CORPUS] [--out FILE]";
 
 fn main() -> ExitCode {
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         }
         Some("micro") => micro(rest.first()),
         Some("compare") => compare(rest),
+        Some("index") => index::run(rest),
         _ => Err(USAGE.into()),
     };
     match done {
