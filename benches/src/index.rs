@@ -45,7 +45,7 @@ const PARENT: u32 = 1_000_000;
 /// Most look-ups of a first night.
 const FIRST: u32 = 30_000_000;
 /// The steps in their order.
-const STEPS: [&str; 7] = ["make", "load", "hits", "misses", "first", "night", "mark"];
+const STEPS: [&str; 7] = ["make", "load", "hits", "misses", "night", "mark", "first"];
 
 /// Runs all steps and prints a table, or one step.
 ///
@@ -172,7 +172,7 @@ fn packs(chunks: u32) -> HashMap<PackId, u64> {
 fn row(n: u32, first: u32) -> SegmentRow {
     let level = n / NIGHT % CHAIN;
     let mut bases = Bases::NONE;
-    if n % 3 == 0 && level > 0 {
+    if n.is_multiple_of(3) && level > 0 {
         let before = n - NIGHT;
         let fits = bases.push(id(before).as_base()) && bases.push(id(before + 1).as_base());
         assert!(fits, "two bases fit");
@@ -257,7 +257,7 @@ fn mark(stage: &IndexStage, chunks: u32) -> Outcome<String> {
     stage.update()?;
     let view = stage.view(packs(chunks))?;
     let begun = Instant::now();
-    let [packs, bases, lost] = view.weigh(chunks, |n| scattered(n) % 10 > 0)?;
+    let [packs, bases, lost] = view.weigh(chunks, |n| !scattered(n).is_multiple_of(10))?;
     let rate = f64::from(chunks) / begun.elapsed().as_secs_f64();
     write!(
         said,

@@ -10,7 +10,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::rows::State;
+use super::rows::{BUCKET_BITS, State};
 use crate::id::ChunkId;
 
 /// Words of a block: a cache line.
@@ -86,7 +86,7 @@ impl Filter {
         let (upper, rest) = id.0.split_first_chunk().unwrap_or((&[0; 8], &[]));
         let which = rest.first_chunk().map_or(0, |b| u64::from_be_bytes(*b));
         let blocks = (self.words.len() / BLOCK) as u128;
-        let block = (u128::from(u64::from_be_bytes(*upper)) * blocks >> 64) as usize;
+        let block = ((u128::from(u64::from_be_bytes(*upper)) * blocks) >> 64) as usize;
         (0..BITS).map(move |n| {
             let nine = which >> (n * 9);
             (block * BLOCK + (nine >> 6 & 7) as usize, 1 << (nine & 63))
@@ -94,9 +94,10 @@ impl Filter {
     }
 }
 
-/// So many look-ups in vain cost as much as making a filter.
+/// So many look-ups in vain cost as much as making a filter. Each may have a bucket verified.
 pub(super) fn worth(state: &State) -> u32 {
-    (state.next_chunk / ROWS_PER_MISS).max(MIN_MISSES)
+    let rows = ROWS_PER_MISS + (state.next_chunk >> BUCKET_BITS);
+    (state.next_chunk / rows).max(MIN_MISSES)
 }
 
 #[cfg(test)]

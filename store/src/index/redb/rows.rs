@@ -19,9 +19,10 @@ pub(super) const ROW_KEY: usize = 36;
 const STATE: usize = 44;
 /// Most bytes of a row's value with its check.
 const ROW_VALUE: usize = 19 + 16 * MAX_BASES + 4;
-/// The upper bits of a chunk id that name its bucket. 2^18 buckets hold 40 rows each at ten
-/// million rows, so that verifying one costs little more than a look-up.
-pub(super) const BUCKET_BITS: u32 = 18;
+/// The upper bits of a chunk id that name its bucket. 2^20 buckets hold 95 rows each at a hundred
+/// million rows: verifying one costs about as much as looking into two pages. A bucket with rows
+/// takes 16 bytes.
+pub(super) const BUCKET_BITS: u32 = 20;
 
 pub(super) type RowKey = &'static [u8; ROW_KEY];
 pub(super) type RowValue = &'static [u8];

@@ -2,8 +2,11 @@
 //! are in order, and their number and sum are those of [`SUMS`](super::rows::SUMS).
 //!
 //! A bucket is verified when it is first touched and not again: this notices a file that was
-//! altered before, not one that is being altered. Buckets with few rows are verified together with
-//! their neighbours, a page or so: in a small index that is one look into the file instead of many.
+//! altered before, not one that is being altered.
+//!
+//! Each bucket that is asked for is sought by itself, although a pass over many at once would cost
+//! less in a small index: where a damaged inner page leads a search astray, a pass that begins
+//! before that place comes by what a search would miss, and finds everything in order.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,18 +14,6 @@ use ::redb::ReadableTable;
 
 use super::Fail;
 use super::rows::{self, BUCKET_BITS, Checker, RowKey, RowValue, Sum, Table};
-
-/// Rows that are verified at once, about: what a page holds.
-const ROWS_AT_ONCE: u32 = 64;
-
-/// The buckets that are verified together with one, in an index of so many chunks. Groups are
-/// aligned, so no bucket of one is written to before all of it was verified.
-pub(super) fn group(bucket: u32, chunks: u32) -> (u32, u32) {
-    let groups = (chunks / ROWS_AT_ONCE).max(1);
-    let shift = BUCKET_BITS.saturating_sub(groups.ilog2());
-    let first = bucket >> shift << shift;
-    (first, first + ((1 << shift) - 1))
-}
 
 /// One bit for each bucket.
 pub(super) struct Verified(Vec<AtomicU64>);
@@ -38,8 +29,7 @@ impl Verified {
         Some((word, 1 << (bucket & 63)))
     }
 
-    /// Whether a bucket was verified.
-    pub(super) fn has(&self, bucket: u32) -> bool {
+    fn has(&self, bucket: u32) -> bool {
         self.word(bucket)
             .is_some_and(|(word, bit)| word.load(Ordering::Relaxed) & bit != 0)
     }

@@ -10,7 +10,7 @@ use super::Fail;
 use super::filter::Filter;
 use super::read::each_pack;
 use super::rows::{self, Checker, ROW_KEY, Row, RowKey, RowValue, State, Sum, Table, Tag};
-use super::verify::{self, Verified};
+use super::verify::Verified;
 use crate::format::segment::{SegmentPack, SegmentRow};
 use crate::id::{ChunkId, PackId};
 use crate::index::{Applied, KnownPack, Load, PackNumber};
@@ -268,14 +268,31 @@ impl Writer<'_, '_> {
         let mut there = self.tables.rows.range::<&[u8; ROW_KEY]>(&low..=&high)?;
         if there.next().is_none() {
             drop(there);
-            let buckets = (rows::bucket(&first.id.0), rows::bucket(&last.id.0));
-            self.ensure(buckets)?;
+            let (first, last) = (rows::bucket(&first.id.0), rows::bucket(&last.id.0));
+            for buckets in [(first, first), (last, last), (first, last)] {
+                self.ensure(buckets)?;
+            }
             self.add_between(&low, part, packs)?;
         } else {
             drop(there);
             self.add_among(part, packs)?;
         }
-        for (bucket, gained) in std::mem::take(&mut self.gains) {
+        self.add_gains((rows::bucket(&first.id.0), rows::bucket(&last.id.0)))
+    }
+
+    /// Adds what buckets between the first and the last have gained to their sums.
+    fn add_gains(&mut self, (first, last): (u32, u32)) -> Result<(), Fail> {
+        let gains = std::mem::take(&mut self.gains);
+        if self.tables.sums.range(first..=last)?.next().is_none() {
+            let mut cursor = self.tables.sums.upper_bound_mut(Bound::Excluded(first))?;
+            for (bucket, gained) in gains {
+                cursor
+                    .insert_before(bucket, &gained.encode())
+                    .map_err(unordered)?;
+            }
+            return Ok(cursor.close()?);
+        }
+        for (bucket, gained) in gains {
             let before = match self.tables.sums.get(bucket)? {
                 Some(value) => Sum::decode(value.value())?,
                 None => Sum::default(),
@@ -308,10 +325,7 @@ impl Writer<'_, '_> {
                 let key = rows::row_key(&id, *pack);
                 let (value, tag) = value_of(row, chunk).encode(self.checker, &key);
                 let inserted = cursor.insert_before(&key, value.bytes());
-                inserted.map_err(|error| match error {
-                    CursorError::Storage(error) => Fail::from(error),
-                    _ => Fail::rows(),
-                })?;
+                inserted.map_err(unordered)?;
                 gain(&mut self.gains, rows::bucket(&id.0), tag);
             }
         }
@@ -320,16 +334,14 @@ impl Writer<'_, '_> {
 
     fn add_among(&mut self, part: &[SegmentRow], packs: &[u32]) -> Result<(), Fail> {
         let mut places = Vec::new();
-        // The same groups in all of the part.
-        let chunks = self.state.next_chunk;
         for same in part.chunk_by(|a, b| a.id == b.id) {
             number_places(same, packs, &mut places)?;
             let Some(id) = same.first().map(|row| row.id) else {
                 continue;
             };
             let bucket = rows::bucket(&id.0);
-            if !self.verified.has(bucket) {
-                self.ensure(verify::group(bucket, chunks))?;
+            if self.gains.last().is_none_or(|(last, _)| *last != bucket) {
+                self.ensure((bucket, bucket))?;
             }
             let known = match self.filter {
                 Some(filter) if !filter.may_have(&id) => None,
@@ -378,6 +390,14 @@ impl Writer<'_, '_> {
             places.retain(|(new, _)| *new != pack);
         }
         Ok(number)
+    }
+}
+
+/// Where nothing was found a moment ago, something stands.
+fn unordered(error: CursorError) -> Fail {
+    match error {
+        CursorError::Storage(error) => Fail::from(error),
+        _ => Fail::rows(),
     }
 }
 
