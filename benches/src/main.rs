@@ -7,6 +7,7 @@ mod arguments;
 mod compare;
 mod corpus;
 mod creep;
+mod index;
 mod micro;
 mod profile;
 mod profiles;
@@ -21,6 +22,7 @@ const USAGE: &str = "usage: hucha-benches COMMAND
                         [--repeats N] [--out FILE]
   creep HUCHA SCRATCH   [--nights N] [--percent P] [--only CORPORA] [--out FILE]
   profile HUCHA SCRATCH [--nights N] [--percent P] [--only CORPORA] [--out FILE]
+  index [CHUNKS] FOLDER
   micro [FOLDER]
   profiles [NIGHTS]
 Lists are split at commas.";
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Some("compare") => compare::compare(rest),
         Some("creep") => creep::creep(rest),
         Some("profile") => profile::profile(rest),
+        Some("index") => index::run(rest),
         _ => Err(USAGE.into()),
     };
     match done {

@@ -174,7 +174,7 @@ impl FinishedPack {
 }
 
 /// An unnamed 0600 file in `folder`: it vanishes with the process.
-fn spool_file(folder: &Path) -> std::io::Result<File> {
+pub(crate) fn spool_file(folder: &Path) -> std::io::Result<File> {
     let name = folder.join(format!("spool-{}", fresh_uuid()));
     let mut options = File::options();
     options.read(true).write(true).create_new(true);

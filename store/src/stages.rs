@@ -1,12 +1,16 @@
 //! Single stages of the pipeline, for benchmarks: what one core does with one chunk, without a
 //! repository around it. Nothing else calls this.
 
+mod index;
+
 use std::io;
 
 use crate::codec::Encoder;
 use crate::crypto::{Encryption, Keys};
 use crate::id::{ChunkId, RepositoryId};
 use crate::record::{EncodedChunk, OpenRecord, RecordBuilder, World, seal_record};
+
+pub use index::{IndexStage, IndexView};
 
 /// Keys of a repository that exists nowhere.
 pub struct Stages {

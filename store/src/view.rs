@@ -5,7 +5,7 @@
 //! the protocol. Nothing of a view outlives the process or enters the local index.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Mutex;
+use std::sync::{Mutex, RwLock};
 
 use crate::backend::Area;
 use crate::crypto::Kind;
@@ -124,12 +124,12 @@ pub(crate) fn list_packs(repository: &Repository) -> Result<HashMap<PackId, u64>
 pub(crate) struct View<'r> {
     repository: &'r Repository,
     /// Packs that exist and are not condemned.
-    valid: std::sync::RwLock<HashSet<PackId>>,
+    valid: RwLock<HashSet<PackId>>,
     /// Stored sizes of all packs that were listed.
     sizes: HashMap<PackId, u64>,
     lists: Vec<GcList>,
     /// Validity by number, as far as somebody asked.
-    numbers: Mutex<HashMap<PackNumber, bool>>,
+    numbers: RwLock<Vec<Option<bool>>>,
     /// Bases that were judged.
     bases: Mutex<HashMap<ChunkId, bool>>,
 }
@@ -142,7 +142,7 @@ pub(crate) struct Usable {
 }
 
 /// Judged bases are forgotten when there are so many.
-const MAX_MEMO: usize = 1 << 20;
+const MAX_MEMO: usize = 1 << 18;
 /// Rows looked at before a chunk counts as not usable: its chain is absurd.
 const MAX_STEPS: usize = 4096;
 
@@ -168,10 +168,10 @@ impl<'r> View<'r> {
             .collect();
         View {
             repository,
-            valid: std::sync::RwLock::new(valid),
+            valid: RwLock::new(valid),
             sizes,
             lists: condemned.lists,
-            numbers: Mutex::default(),
+            numbers: RwLock::default(),
             bases: Mutex::default(),
         }
     }
@@ -196,7 +196,7 @@ impl<'r> View<'r> {
         if let Ok(mut valid) = self.valid.write() {
             valid.insert(pack);
         }
-        if let Ok(mut numbers) = self.numbers.lock() {
+        if let Ok(mut numbers) = self.numbers.write() {
             numbers.clear();
         }
     }
@@ -216,19 +216,25 @@ impl<'r> View<'r> {
         if crate::holes::is_open(crate::holes::Hole::StaleIndex) {
             return Ok(true);
         }
-        if let Ok(numbers) = self.numbers.lock()
-            && let Some(valid) = numbers.get(&pack)
+        let at = pack.0 as usize;
+        if let Ok(numbers) = self.numbers.read()
+            && let Some(Some(valid)) = numbers.get(at)
         {
             return Ok(*valid);
         }
-        let index = self.repository.index();
-        let known = index.pack(pack);
-        let valid = match (known, self.valid.read()) {
-            (Some(known), Ok(valid)) => valid.contains(&known.id),
-            _ => false,
+        // Held from before the set is read until the answer is kept: a pack that is added in
+        // between must not be remembered as missing.
+        let (Some(known), Ok(mut numbers)) =
+            (self.repository.index().pack(pack), self.numbers.write())
+        else {
+            return Ok(false);
         };
-        if let Ok(mut numbers) = self.numbers.lock() {
-            numbers.insert(pack, valid);
+        let valid = self.valid.read().is_ok_and(|v| v.contains(&known.id));
+        if at >= numbers.len() {
+            numbers.resize(at + 1, None);
+        }
+        if let Some(number) = numbers.get_mut(at) {
+            *number = Some(valid);
         }
         Ok(valid)
     }
@@ -250,7 +256,14 @@ impl<'r> View<'r> {
         let mut best: Option<Usable> = None;
         for place in &found.places {
             let better = best.is_none_or(|b| place.depth < b.place.depth);
-            if better && self.is_usable_place(place, &mut vec![found.id], &mut steps)? {
+            if !better {
+                continue;
+            }
+            let usable = match place.bases.is_empty() {
+                true => self.is_valid(place.pack)?,
+                false => self.is_usable_place(place, &mut vec![found.id], &mut steps)?,
+            };
+            if usable {
                 best = Some(Usable { place: *place });
             }
         }

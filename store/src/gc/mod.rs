@@ -14,6 +14,7 @@ mod sweep;
 
 pub use fence::Fence;
 pub(crate) use fence::unsettled;
+pub(crate) use mark::weigh_numbers;
 
 use std::collections::BTreeSet;
 

@@ -8,9 +8,11 @@
 //! A segment that does not open is passed over, and told by [`IndexHandle::damaged`].
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::load::{Gathered, Load};
 use super::{Apply, Found, Index, KnownPack, MemoryIndex, PackNumber};
 use crate::backend::{Area, Backend, Key};
 use crate::crypto::{Keys, Kind};
@@ -24,13 +26,12 @@ use crate::index::IndexError;
 /// shares.
 pub(crate) type NewIndex = dyn Fn(bool) -> Result<Arc<dyn Index>, IndexError> + Send + Sync;
 
-/// Rows that are applied in one batch when catching up.
-const BATCH_ROWS: usize = 1 << 20;
-
 /// A kept-up index.
 pub(crate) struct IndexHandle {
     state: RwLock<State>,
     fresh: Box<NewIndex>,
+    /// Where rows are laid aside that do not fit in memory.
+    folder: Option<PathBuf>,
     packs: RwLock<Packs>,
     /// Segments that did not open when they were last read.
     damaged: Mutex<BTreeMap<SegmentId, String>>,
@@ -50,7 +51,8 @@ struct State {
 /// One cache, and what its pack numbers mean in this process.
 struct Cache {
     index: Arc<dyn Index>,
-    numbers: RwLock<HashMap<PackNumber, PackNumber>>,
+    /// By the cache's own number; those of a cache are dense.
+    numbers: RwLock<Vec<PackNumber>>,
 }
 
 /// Every pack that was met; its position is the number that leaves here.
@@ -72,24 +74,18 @@ impl Cache {
         }
     }
 
-    /// Gives a chunk's places the numbers of this process.
-    fn renumber(&self, found: &mut Found, packs: &RwLock<Packs>) -> Result<(), IndexError> {
-        for place in &mut found.places {
-            let known = self
-                .numbers
-                .read()
-                .map_err(|_| poisoned())?
-                .get(&place.pack)
-                .copied();
-            place.pack = match known {
-                Some(number) => number,
-                None => {
-                    self.learn(packs)?;
-                    let numbers = self.numbers.read().map_err(|_| poisoned())?;
-                    let number = numbers.get(&place.pack).copied();
-                    number.ok_or_else(|| IndexError("a row names no pack".into()))?
-                }
-            };
+    /// Gives the places of chunks the numbers of this process.
+    fn renumber(&self, found: &mut [Found], packs: &RwLock<Packs>) -> Result<(), IndexError> {
+        let mut numbers = self.numbers.read().map_err(|_| poisoned())?;
+        for place in found.iter_mut().flat_map(|f| &mut f.places) {
+            let at = place.pack.0 as usize;
+            if at >= numbers.len() {
+                drop(numbers);
+                self.learn(packs)?;
+                numbers = self.numbers.read().map_err(|_| poisoned())?;
+            }
+            let number = numbers.get(at).copied();
+            place.pack = number.ok_or_else(|| IndexError("a row names no pack".into()))?;
         }
         Ok(())
     }
@@ -99,10 +95,10 @@ impl Cache {
         let mut known = self.index.packs()?;
         let mut packs = packs.write().map_err(|_| poisoned())?;
         let mut numbers = self.numbers.write().map_err(|_| poisoned())?;
+        numbers.clear();
         for pack in &mut known {
-            let number = packs.number(pack);
-            numbers.insert(pack.number, number);
-            pack.number = number;
+            pack.number = packs.number(pack);
+            numbers.push(pack.number);
         }
         Ok(known)
     }
@@ -167,7 +163,12 @@ impl Segments<'_> {
 }
 
 impl IndexHandle {
-    pub fn new(index: Arc<dyn Index>, fresh: Box<NewIndex>) -> IndexHandle {
+    /// `folder` is where rows are laid aside that do not fit in memory; without one all of them do.
+    pub fn new(
+        index: Arc<dyn Index>,
+        fresh: Box<NewIndex>,
+        folder: Option<PathBuf>,
+    ) -> IndexHandle {
         let state = State {
             index: Cache::new(index),
             overlay: None,
@@ -176,6 +177,7 @@ impl IndexHandle {
         IndexHandle {
             state: RwLock::new(state),
             fresh,
+            folder,
             packs: RwLock::default(),
             damaged: Mutex::default(),
             dense: AtomicBool::new(false),
@@ -228,11 +230,8 @@ impl IndexHandle {
                 .iter()
                 .flat_map(|a| a.supersedes.iter().copied())
                 .collect();
-            let new: Vec<SegmentId> = listed
-                .iter()
-                .map(|(id, _)| *id)
-                .filter(|id| !known.contains(id))
-                .collect();
+            let mut new = listed;
+            new.retain(|(id, _)| !known.contains(id));
             if !self.read_new(segments, &new, &mut replaced)? {
                 continue;
             }
@@ -245,42 +244,36 @@ impl IndexHandle {
         }
     }
 
-    /// Applies segments in batches; `false` when one of them is gone meanwhile.
+    /// Applies segments; `false` when one of them is gone meanwhile.
     fn read_new(
         &self,
         segments: &Segments<'_>,
-        new: &[SegmentId],
+        new: &[(SegmentId, u64)],
         replaced: &mut HashSet<SegmentId>,
     ) -> Result<bool, AccessError> {
         let mut damaged = BTreeMap::new();
-        let mut batch = Vec::new();
-        let mut rows = 0;
-        for id in new {
-            let segment = match segments.get(id) {
-                Ok(Some(segment)) => segment,
+        let stored = new.iter().map(|(_, size)| size).sum();
+        let mut gathered = Gathered::new(stored, self.folder.as_deref());
+        let mut all = true;
+        for (id, _) in new {
+            match segments.get(id) {
+                Ok(Some(segment)) => {
+                    replaced.extend(segment.supersedes.iter().copied());
+                    gathered.add(*id, &segment)?;
+                }
                 Ok(None) => {
-                    self.apply(&batch)?;
-                    return Ok(false);
+                    all = false;
+                    break;
                 }
-                Err(e) if e.is_damage() => {
-                    damaged.insert(*id, e.to_string());
-                    continue;
-                }
+                Err(e) if e.is_damage() => _ = damaged.insert(*id, e.to_string()),
                 Err(e) => return Err(e),
-            };
-            rows += segment.rows.len();
-            replaced.extend(segment.supersedes.iter().copied());
-            batch.push((*id, segment));
-            if rows >= BATCH_ROWS {
-                self.apply(&batch)?;
-                (batch, rows) = (Vec::new(), 0);
             }
         }
-        self.apply(&batch)?;
-        if let Ok(mut known) = self.damaged.lock() {
+        self.apply(&mut gathered)?;
+        if all && let Ok(mut known) = self.damaged.lock() {
             *known = damaged;
         }
-        Ok(true)
+        Ok(all)
     }
 
     fn applied(&self) -> Result<Vec<super::Applied>, AccessError> {
@@ -303,19 +296,18 @@ impl IndexHandle {
         Ok(())
     }
 
-    fn apply(&self, batch: &[(SegmentId, Segment)]) -> Result<(), AccessError> {
-        if batch.is_empty() {
+    fn apply(&self, gathered: &mut Gathered<'_>) -> Result<(), AccessError> {
+        if gathered.segments().is_empty() {
             return Ok(());
         }
-        let refs: Vec<_> = batch.iter().map(|(id, segment)| (*id, segment)).collect();
         let mut state = self.write()?;
-        if state.overlay.is_none() && state.index.index.apply(&refs)? == Apply::Done {
+        if state.overlay.is_none() && state.index.index.load(gathered)? == Apply::Done {
             return Ok(());
         }
         if self.dense.load(Ordering::Relaxed) {
             return Err(IndexError("another process holds it".into()).into());
         }
-        state.add_to_overlay(&refs)
+        state.add_to_overlay(gathered)
     }
 
     /// Adds the rows of a segment that this process has put. A cache that cannot take them (a full
@@ -326,15 +318,16 @@ impl IndexHandle {
         id: SegmentId,
         segment: Segment,
     ) -> Result<(), AccessError> {
-        let batch = [(id, segment)];
-        match self.apply(&batch) {
+        let gather = || -> Result<Gathered<'_>, IndexError> {
+            let mut gathered = Gathered::new(0, None);
+            gathered.add(id, &segment)?;
+            Ok(gathered)
+        };
+        match self.apply(&mut gather()?) {
             Err(AccessError::Index(_)) if self.dense.load(Ordering::Relaxed) => {
                 self.update(segments)
             }
-            Err(AccessError::Index(_)) => {
-                let [(id, segment)] = &batch;
-                self.write()?.add_to_overlay(&[(*id, segment)])
-            }
+            Err(AccessError::Index(_)) => self.write()?.add_to_overlay(&mut gather()?),
             other => other,
         }
     }
@@ -380,6 +373,7 @@ impl IndexHandle {
         self.ask(segments, |state| {
             let mut found = state.index.index.find(id)?;
             if let Some(found) = &mut found {
+                let found = std::slice::from_mut(found);
                 state.index.renumber(found, &self.packs)?;
             }
             let Some(overlay) = &state.overlay else {
@@ -388,7 +382,7 @@ impl IndexHandle {
             let Some(mut more) = overlay.index.find(id)? else {
                 return Ok(found);
             };
-            overlay.renumber(&mut more, &self.packs)?;
+            overlay.renumber(std::slice::from_mut(&mut more), &self.packs)?;
             Ok(Some(match found {
                 Some(found) => join(found, more),
                 None => more,
@@ -404,13 +398,13 @@ impl IndexHandle {
     ) -> Result<Vec<Found>, AccessError> {
         self.ask(segments, |state| {
             let mut all = state.index.index.find_base(base)?;
-            all.iter_mut()
-                .try_for_each(|f| state.index.renumber(f, &self.packs))?;
+            state.index.renumber(&mut all, &self.packs)?;
             let Some(overlay) = &state.overlay else {
                 return Ok(all);
             };
-            for mut more in overlay.index.find_base(base)? {
-                overlay.renumber(&mut more, &self.packs)?;
+            let mut more = overlay.index.find_base(base)?;
+            overlay.renumber(&mut more, &self.packs)?;
+            for more in more {
                 match all.iter_mut().find(|f| f.id == more.id) {
                     Some(known) => known.places.extend(more.places),
                     None => all.push(more),
@@ -447,18 +441,20 @@ impl IndexHandle {
     ) -> Result<Vec<Found>, AccessError> {
         self.ask(segments, |state| {
             let mut batch = state.index.index.scan(after, limit)?;
-            batch
-                .iter_mut()
-                .try_for_each(|f| state.index.renumber(f, &self.packs))?;
+            state.index.renumber(&mut batch, &self.packs)?;
             Ok(batch)
         })
     }
 }
 
 impl State {
-    fn add_to_overlay(&mut self, batch: &[(SegmentId, &Segment)]) -> Result<(), AccessError> {
+    fn add_to_overlay(&mut self, gathered: &mut Gathered<'_>) -> Result<(), AccessError> {
         let fresh = || Cache::new(Arc::new(MemoryIndex::default()));
-        self.overlay.get_or_insert_with(fresh).index.apply(batch)?;
+        gathered.rewind();
+        self.overlay
+            .get_or_insert_with(fresh)
+            .index
+            .load(gathered)?;
         Ok(())
     }
 }

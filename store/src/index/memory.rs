@@ -4,15 +4,14 @@
 //! interleavings can make very many. It keeps nothing on disk and is not meant for repositories
 //! of any size.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::{
-    Applied, Apply, ChunkNumber, Found, Index, IndexError, KnownPack, PackNumber, Place,
-    check_segment,
+    Applied, Apply, ChunkNumber, Found, Index, IndexError, KnownPack, Load, PackNumber, Place,
 };
-use crate::format::segment::{Segment, SegmentRow};
+use crate::format::segment::{SegmentPack, SegmentRow};
 use crate::id::{BaseRef, ChunkId, PackId, SegmentId};
 
 /// An index in memory. A clone is independent of its original.
@@ -71,30 +70,27 @@ impl MemoryIndex {
 }
 
 impl State {
-    fn apply(&mut self, segments: &[(SegmentId, &Segment)]) -> Result<(), IndexError> {
-        let mut new = Vec::new();
-        for (id, segment) in segments {
-            check_segment(segment)?;
-            if !self.applied.contains_key(id) {
-                self.applied.insert(*id, segment.supersedes.clone());
-                let packs = self.pack_numbers(segment)?;
-                new.push((*segment, packs));
-            }
+    fn load(&mut self, load: &dyn Load, rows: Vec<SegmentRow>) -> Result<(), IndexError> {
+        let mut is_new = false;
+        for segment in load.segments() {
+            let supersedes = segment.supersedes.clone();
+            is_new |= self.applied.insert(segment.id, supersedes).is_none();
         }
-        self.number_chunks(&new)?;
-        for (segment, packs) in new {
-            for row in &segment.rows {
-                let pack = usize::try_from(row.pack).ok().and_then(|i| packs.get(i));
-                let pack = pack.ok_or_else(|| IndexError("a row names no pack".into()))?;
-                self.add(place(row, *pack), &row.id);
-            }
+        if !is_new {
+            return Ok(());
+        }
+        let packs = self.pack_numbers(load.packs())?;
+        for row in rows {
+            let pack = usize::try_from(row.pack).ok().and_then(|i| packs.get(i));
+            let pack = pack.ok_or_else(|| IndexError("a row names no pack".into()))?;
+            self.add(place(&row, *pack), row.id)?;
         }
         Ok(())
     }
 
-    fn pack_numbers(&mut self, segment: &Segment) -> Result<Vec<PackNumber>, IndexError> {
-        let mut numbers = Vec::with_capacity(segment.packs.len());
-        for pack in &segment.packs {
+    fn pack_numbers(&mut self, new: &[SegmentPack]) -> Result<Vec<PackNumber>, IndexError> {
+        let mut numbers = Vec::with_capacity(new.len());
+        for pack in new {
             let next = u32::try_from(self.packs.len()).map_err(|_| full())?;
             let number = *self.numbers.entry(pack.id).or_insert(PackNumber(next));
             if number.0 == next {
@@ -110,26 +106,17 @@ impl State {
         Ok(numbers)
     }
 
-    /// New chunks of one batch are numbered in the order of their ids.
-    fn number_chunks(&mut self, new: &[(&Segment, Vec<PackNumber>)]) -> Result<(), IndexError> {
-        let rows = new.iter().flat_map(|(segment, _)| &segment.rows);
-        let ids: BTreeSet<&ChunkId> = rows.map(|row| &row.id).collect();
-        for id in ids {
-            let next = u32::try_from(self.chunks.len()).map_err(|_| full())?;
-            self.chunks.entry(*id).or_insert(Chunk {
-                number: ChunkNumber(next),
-                places: Vec::new(),
-            });
-        }
-        Ok(())
-    }
-
-    fn add(&mut self, place: Place, id: &ChunkId) {
-        if let Some(chunk) = self.chunks.get_mut(id)
-            && let Err(at) = chunk.places.binary_search_by_key(&place.pack, |p| p.pack)
-        {
+    /// New chunks of one batch are numbered in the order of their ids, in which they come.
+    fn add(&mut self, place: Place, id: ChunkId) -> Result<(), IndexError> {
+        let next = u32::try_from(self.chunks.len()).map_err(|_| full())?;
+        let chunk = self.chunks.entry(id).or_insert(Chunk {
+            number: ChunkNumber(next),
+            places: Vec::new(),
+        });
+        if let Err(at) = chunk.places.binary_search_by_key(&place.pack, |p| p.pack) {
             chunk.places.insert(at, place);
         }
+        Ok(())
     }
 }
 
@@ -168,11 +155,12 @@ impl Index for MemoryIndex {
         Ok(applied.collect())
     }
 
-    fn apply(&self, segments: &[(SegmentId, &Segment)]) -> Result<Apply, IndexError> {
-        for (_, segment) in segments {
-            check_segment(segment)?;
+    fn load(&self, load: &mut dyn Load) -> Result<Apply, IndexError> {
+        let mut rows = Vec::new();
+        while let Some(part) = load.next()? {
+            rows.extend(part);
         }
-        self.change(|state| state.apply(segments))?;
+        self.change(|state| state.load(load, rows))?;
         Ok(Apply::Done)
     }
 

@@ -5,12 +5,14 @@
 //! judged by a `view::View` in each process anew.
 
 pub(crate) mod handle;
+mod load;
 mod memory;
 mod redb;
 #[cfg(test)]
 mod suite;
 
 pub use self::redb::{Opened, RedbIndex, RedbOptions};
+pub use load::Load;
 pub use memory::MemoryIndex;
 
 use crate::format::segment::Segment;
@@ -183,12 +185,25 @@ pub trait Index: Send + Sync {
     /// When the cache is unusable.
     fn applied(&self) -> Result<Vec<Applied>, IndexError>;
 
-    /// Adds the rows of whole segments, all or nothing. A row that is there already (same chunk,
-    /// same pack) stays one row.
+    /// Adds the rows of whole segments. A row that is there already (same chunk, same pack) stays
+    /// one row. When it fails or is busy none of the segments counts as applied, but rows of them
+    /// may be there: they are as true as ever, and are there once when it is tried again.
+    ///
+    /// # Errors
+    /// When the cache is unusable, or what is loaded cannot be read.
+    fn load(&self, load: &mut dyn Load) -> Result<Apply, IndexError>;
+
+    /// The same for a few segments in memory.
     ///
     /// # Errors
     /// When the cache is unusable.
-    fn apply(&self, segments: &[(SegmentId, &Segment)]) -> Result<Apply, IndexError>;
+    fn apply(&self, segments: &[(SegmentId, &Segment)]) -> Result<Apply, IndexError> {
+        let mut gathered = load::Gathered::new(0, None);
+        for (id, segment) in segments {
+            gathered.add(*id, segment)?;
+        }
+        self.load(&mut gathered)
+    }
 
     /// All places of a chunk.
     ///

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
+use super::load::{Gathered, PART_ROWS, ROW_BYTES};
 use super::*;
 use crate::format::segment::{SegmentPack, SegmentRow};
 
@@ -303,6 +304,88 @@ fn two_handles_share_a_file() {
     one.clear().unwrap();
     assert_ne!(two.generation().unwrap(), before);
     assert!(two.applied().unwrap().is_empty());
+}
+
+/// Segments that count as so large that they come in four parts, most of them laid aside.
+fn in_parts<'f>(segments: &[(SegmentId, &Segment)], folder: Option<&'f Path>) -> Gathered<'f> {
+    let mut gathered = Gathered::new(PART_ROWS * ROW_BYTES * 4, folder);
+    for (id, segment) in segments {
+        gathered.add(*id, segment).unwrap();
+    }
+    gathered
+}
+
+/// A load that fails after so many parts.
+struct Failing<'f>(Gathered<'f>, usize);
+
+impl Load for Failing<'_> {
+    fn segments(&self) -> &[Applied] {
+        self.0.segments()
+    }
+
+    fn packs(&self) -> &[SegmentPack] {
+        self.0.packs()
+    }
+
+    fn next(&mut self) -> Result<Option<Vec<SegmentRow>>, IndexError> {
+        self.1 = self.1.checked_sub(1).ok_or(IndexError("cut off".into()))?;
+        self.0.next()
+    }
+}
+
+#[test]
+fn what_comes_in_parts_is_there_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (run_of(0, 6000, 1), run_of(3000, 6000, 2));
+    let early = run_of(2900, 200, 3);
+    let batch = [(segment_id(1), &first), (segment_id(2), &second)];
+    let model = MemoryIndex::default();
+    let index = fresh(dir.path());
+    for index in [&model as &dyn Index, &index] {
+        index.apply(&[(segment_id(3), &early)]).unwrap();
+    }
+    model.load(&mut in_parts(&batch, None)).unwrap();
+    // Cut off after a commit: nothing counts as applied, and nothing is there twice later.
+    let mut cut = Failing(in_parts(&batch, Some(dir.path())), 2);
+    index.load(&mut cut).unwrap_err();
+    assert_eq!(index.applied().unwrap().len(), 1);
+    let reopened = RedbIndex::open_or_new(dir.path(), options()).unwrap();
+    assert!(reopened.reason.is_none(), "the file is well");
+    let mut whole = in_parts(&batch, Some(dir.path()));
+    assert_eq!(index.load(&mut whole).unwrap(), Apply::Done);
+    assert_same(&model, &index, 9000);
+    whole.rewind();
+    assert_eq!(index.load(&mut whole).unwrap(), Apply::Done);
+    assert_same(&model, &index, 9000);
+}
+
+#[test]
+fn a_filter_never_hides_what_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = fresh(dir.path());
+    let two = RedbIndex::open_or_new(dir.path(), options()).unwrap().index;
+    let all_found = |index: &RedbIndex, from: u64, to: u64| {
+        (from..to).all(|n| index.find(&chunk(n)).unwrap().is_some())
+    };
+    let none_found =
+        |from: u64, to: u64| (from..to).all(|n| one.find(&chunk(n)).unwrap().is_none());
+    one.apply(&[(segment_id(1), &run_of(0, 300, 1))]).unwrap();
+    assert!(none_found(10_000, 11_000) && !one.is_filtered());
+    assert!(none_found(11_000, 11_100) && one.is_filtered());
+    assert!(all_found(&one, 0, 300) && none_found(10_000, 12_000));
+    // What it adds itself, it knows.
+    one.apply(&[(segment_id(2), &run_of(250, 300, 2))]).unwrap();
+    assert!(one.is_filtered() && all_found(&one, 0, 550) && none_found(10_000, 12_000));
+    // What another adds makes the filter silent, until it is made anew.
+    two.apply(&[(segment_id(3), &run_of(500, 300, 3))]).unwrap();
+    one.refresh().unwrap();
+    assert!(!one.is_filtered() && all_found(&one, 0, 800));
+    one.apply(&[(segment_id(4), &run_of(700, 300, 4))]).unwrap();
+    assert!(!one.is_filtered() && all_found(&one, 0, 1000));
+    assert!(none_found(10_000, 12_000) && one.is_filtered());
+    assert!(all_found(&one, 0, 1000));
+    one.clear().unwrap();
+    assert!(!one.is_filtered() && none_found(0, 1000));
 }
 
 /// Not through [`RedbIndex`], as another process would.

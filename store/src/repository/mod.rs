@@ -96,7 +96,7 @@ impl Repository {
         let fresh = |_: bool| -> Result<Arc<dyn crate::index::Index>, crate::index::IndexError> {
             Ok(Arc::new(crate::index::MemoryIndex::default()))
         };
-        self.index = IndexHandle::new(index, Box::new(fresh));
+        self.index = IndexHandle::new(index, Box::new(fresh), None);
     }
 
     /// Brings the index up to date with the repository's segments.

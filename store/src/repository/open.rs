@@ -422,7 +422,7 @@ fn learn_data_keys(backend: &dyn Backend, keys: &Keys) -> Result<(), OpenError> 
 fn open_index(environment: &Environment, keys: &Keys) -> IndexHandle {
     let Some(folder) = environment.cache.clone() else {
         let fresh = |_: bool| Ok(Arc::new(MemoryIndex::default()) as Arc<dyn Index>);
-        return IndexHandle::new(Arc::new(MemoryIndex::default()), Box::new(fresh));
+        return IndexHandle::new(Arc::new(MemoryIndex::default()), Box::new(fresh), None);
     };
     let options = RedbOptions {
         cache_bytes: INDEX_CACHE,
@@ -440,13 +440,14 @@ fn open_index(environment: &Environment, keys: &Keys) -> IndexHandle {
     // A cache folder that cannot be used (a full disk, no permission) costs time, nothing else.
     let index = RedbIndex::open_or_new(&folder, options.clone())
         .map_or_else(|_| in_memory(), |opened| keep(&number, opened));
+    let caches = folder.clone();
     let fresh = move |private: bool| -> Result<Arc<dyn Index>, IndexError> {
         if private {
             return Ok(in_memory());
         }
         let bad = number.load(Ordering::Relaxed);
-        Ok(RedbIndex::open_newer(&folder, options.clone(), bad)
+        Ok(RedbIndex::open_newer(&caches, options.clone(), bad)
             .map_or_else(|_| in_memory(), |opened| keep(&number, opened)))
     };
-    IndexHandle::new(index, Box::new(fresh))
+    IndexHandle::new(index, Box::new(fresh), Some(folder))
 }

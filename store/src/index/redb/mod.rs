@@ -9,6 +9,7 @@
 //! until a second before; [`RedbIndex::refresh`], [`Index::applied`] and [`Index::packs`] look
 //! anew.
 
+mod filter;
 mod guard;
 mod lock;
 mod open;
@@ -18,19 +19,19 @@ mod verify;
 mod write;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use ::redb::{Database, ReadOnlyDatabase, ReadableDatabase, TransactionError, WriteTransaction};
 
+use self::filter::Filter;
 pub use self::open::{Opened, RedbOptions};
 use self::read::{Checks, View};
 use self::rows::Checker;
 use self::verify::Verified;
-use super::{Applied, Apply, Found, Index, IndexError, KnownPack};
-use crate::format::segment::Segment;
-use crate::id::{BaseRef, ChunkId, SegmentId};
+use super::{Applied, Apply, Found, Index, IndexError, KnownPack, Load};
+use crate::id::{BaseRef, ChunkId};
 
 /// How long look-ups use one read transaction. It keeps pages from being used again, and hides
 /// what other processes apply meanwhile; beginning another costs some microseconds.
@@ -41,6 +42,9 @@ const VIEW_AGE: Duration = Duration::from_secs(1);
 /// a million takes 400 MB without this, 275 MB with it.
 const RECLAIM_ROWS: usize = 4096;
 
+/// How often a load that has begun waits for another process that writes.
+const MAX_BUSY: u32 = 30;
+
 /// An open index file. See the module for what it promises.
 pub struct RedbIndex {
     /// `None` only while being dropped.
@@ -48,6 +52,9 @@ pub struct RedbIndex {
     view: RwLock<Option<Arc<View>>>,
     checker: Checker,
     verified: Verified,
+    filter: RwLock<Option<Arc<Filter>>>,
+    /// Look-ups in vain since the filter was last thought of.
+    misses: AtomicU32,
     wait: Duration,
     /// Set by a panic or a failed check: the file is not to be trusted any more.
     broken: AtomicBool,
@@ -165,6 +172,33 @@ impl RedbIndex {
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
+    fn filter(&self) -> Option<Arc<Filter>> {
+        let filter = self.filter.read().unwrap_or_else(PoisonError::into_inner);
+        filter.clone()
+    }
+
+    /// Whether a filter answers for the file as it is now.
+    #[cfg(test)]
+    pub(crate) fn is_filtered(&self) -> bool {
+        let is_of = |view: &View| self.filter().is_some_and(|f| f.is_of(&view.state));
+        self.read(|view, _| Ok(is_of(view))).unwrap_or(false)
+    }
+
+    /// Counts a look-up in vain, and makes a filter when that costs no more than they did.
+    fn missed(&self, view: &View, checks: &Checks<'_>) -> Result<(), Fail> {
+        let misses = self.misses.fetch_add(1, Ordering::Relaxed) + 1;
+        let begin = |n| {
+            self.misses
+                .compare_exchange(n, 0, Ordering::Relaxed, Ordering::Relaxed)
+        };
+        // One thread makes it; meanwhile the others ask the file.
+        if misses >= filter::worth(&view.state) && begin(misses).is_ok() {
+            let made = Arc::new(view.filter(checks)?);
+            *self.filter.write().unwrap_or_else(PoisonError::into_inner) = Some(made);
+        }
+        Ok(())
+    }
+
     /// Begins to write; `None` when another does for longer than we wait.
     fn begin(&self) -> Result<Option<WriteTransaction>, Fail> {
         let Some(Handle::Writer(database)) = &self.database else {
@@ -227,17 +261,40 @@ impl Index for RedbIndex {
         self.read(|view, checks| view.applied(checks.checker))
     }
 
-    fn apply(&self, segments: &[(SegmentId, &Segment)]) -> Result<Apply, IndexError> {
-        let done = self.write(|txn| write::apply(txn, &self.checker, &self.verified, segments))?;
-        let rows: usize = segments.iter().map(|(_, segment)| segment.rows.len()).sum();
-        if done == Apply::Done && rows >= RECLAIM_ROWS {
+    fn load(&self, load: &mut dyn Load) -> Result<Apply, IndexError> {
+        let mut run = write::Run::new(load);
+        let mut busy = 0;
+        while !run.done {
+            let filter = self.filter();
+            let checks = (&self.checker, &self.verified);
+            let step = self.write(|txn| run.step(txn, checks, filter.as_ref()))?;
+            if step == Apply::Busy && (run.rows == 0 || busy == MAX_BUSY) {
+                return Ok(Apply::Busy);
+            }
+            busy += u32::from(step == Apply::Busy);
+            if let (Some(filter), Some(state)) = (filter, run.filtered.take()) {
+                filter.reaches(&state);
+            }
+        }
+        if run.rows >= RECLAIM_ROWS {
             self.reclaim()?;
         }
-        Ok(done)
+        Ok(Apply::Done)
     }
 
     fn find(&self, id: &ChunkId) -> Result<Option<Found>, IndexError> {
-        self.read(|view, checks| Ok(view.find(checks, &id.0)?.pop()))
+        self.read(|view, checks| {
+            let filter = self.filter();
+            let filter = filter.filter(|f| f.is_of(&view.state));
+            if filter.as_ref().is_some_and(|f| !f.may_have(id)) {
+                return Ok(None);
+            }
+            let found = view.find(checks, &id.0)?.pop();
+            if found.is_none() && filter.is_none_or(|f| f.is_full()) {
+                self.missed(view, checks)?;
+            }
+            Ok(found)
+        })
     }
 
     fn find_base(&self, base: &BaseRef) -> Result<Vec<Found>, IndexError> {

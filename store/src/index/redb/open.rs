@@ -10,7 +10,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::RwLock;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::time::Duration;
 
 use ::redb::backends::FileBackend;
@@ -136,6 +136,8 @@ impl RedbIndex {
             view: RwLock::new(None),
             checker: Checker(options.key),
             verified: Verified::new(),
+            filter: RwLock::new(None),
+            misses: AtomicU32::new(0),
             wait: options.wait,
             broken: AtomicBool::new(false),
             path: path.to_owned(),

@@ -8,10 +8,11 @@ use std::time::Instant;
 use ::redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
 
 use super::Fail;
+use super::filter::Filter;
 use super::rows::{self, Checker, ROW_KEY, Row, RowKey, RowValue, State, Table};
 use super::verify::Verified;
-use crate::id::{BaseRef, ChunkId, SegmentId};
-use crate::index::{Applied, Bases, ChunkNumber, Found, KnownPack, PackNumber, Place};
+use crate::id::{ChunkId, SegmentId};
+use crate::index::{Applied, ChunkNumber, Found, KnownPack, PackNumber, Place};
 
 /// See the module.
 pub(super) struct View {
@@ -19,7 +20,6 @@ pub(super) struct View {
     pub(super) since: Instant,
     rows: ReadOnlyTable<RowKey, RowValue>,
     sums: ReadOnlyTable<u32, &'static [u8; 12]>,
-    bases: ReadOnlyTable<u32, &'static [u8; 20]>,
     packs: ReadOnlyTable<u32, &'static [u8; 53]>,
     applied: ReadOnlyTable<&'static [u8; 32], &'static [u8]>,
 }
@@ -39,7 +39,6 @@ impl View {
             since: Instant::now(),
             rows: txn.open_table(rows::ROWS)?,
             sums: txn.open_table(rows::SUMS)?,
-            bases: txn.open_table(rows::BASES)?,
             packs: txn.open_table(rows::PACKS)?,
             applied: txn.open_table(rows::APPLIED)?,
         })
@@ -59,6 +58,21 @@ impl View {
         let bucket = rows::bucket(prefix);
         self.ensure(checks, bucket, bucket)?;
         self.collect(checks, &low, &high, usize::MAX)
+    }
+
+    /// A filter of all chunks. Every row is verified first: one that a damaged page hides must not
+    /// be told absent.
+    pub(super) fn filter(&self, checks: &Checks<'_>) -> Result<Filter, Fail> {
+        // By a pass over all, which is no proof that each is found when it is sought: see `verify`.
+        let tables = (&self.rows, &self.sums);
+        let all = (0, (1 << rows::BUCKET_BITS) - 1);
+        Verified::new().ensure(checks.checker, tables, all)?;
+        let filter = Filter::new(&self.state);
+        for entry in ReadableTable::iter(&self.rows)? {
+            let (key, _) = entry?;
+            filter.add(&rows::split_key(key.value()).0);
+        }
+        Ok(filter)
     }
 
     /// See [`crate::index::Index::scan`].
@@ -101,11 +115,11 @@ impl View {
             if out.last().is_some_and(|found| found.id > id) {
                 return Err(Fail::rows());
             }
-            let row = Row::decode(checks.checker, key.value(), value.value())?;
+            let (row, _) = Row::decode(checks.checker, key.value(), value.value())?;
             if row.chunk >= self.state.next_chunk || pack >= self.state.next_pack {
                 return Err(Fail::rows());
             }
-            let place = self.place(checks.checker, &row, pack)?;
+            let place = place(&row, pack);
             match out.last_mut().filter(|_| same) {
                 Some(found) => add_place(found, &row, place)?,
                 None => out.push(Found {
@@ -116,29 +130,6 @@ impl View {
             }
         }
         Ok(out)
-    }
-
-    fn place(&self, checker: &Checker, row: &Row, pack: u32) -> Result<Place, Fail> {
-        let mut bases = Bases::NONE;
-        for number in row.bases.iter() {
-            let sealed = ReadableTable::get(&self.bases, number)?.ok_or_else(Fail::rows)?;
-            let key = number.to_le_bytes();
-            let (base, _) = checker.open(Table::Bases, &key, sealed.value())?;
-            let base = base.try_into().map_err(|_| Fail::check())?;
-            if !bases.push(BaseRef(base)) {
-                return Err(Fail::rows());
-            }
-        }
-        Ok(Place {
-            pack: PackNumber(pack),
-            offset: row.offset,
-            stored: row.stored,
-            slot: row.slot,
-            plain: row.plain,
-            encoding: row.encoding,
-            depth: row.depth,
-            bases,
-        })
     }
 
     pub(super) fn applied(&self, checker: &Checker) -> Result<Vec<Applied>, Fail> {
@@ -169,6 +160,19 @@ impl View {
             out.push(pack)
         })?;
         Ok(out)
+    }
+}
+
+fn place(row: &Row, pack: u32) -> Place {
+    Place {
+        pack: PackNumber(pack),
+        offset: row.offset,
+        stored: row.stored,
+        slot: row.slot,
+        plain: row.plain,
+        encoding: row.encoding,
+        depth: row.depth,
+        bases: row.bases,
     }
 }
 

@@ -8,18 +8,21 @@
 use ::redb::TableDefinition;
 
 use super::Fail;
-use crate::id::{ChunkId, PackId, Uuid};
-use crate::index::{Encoding, KnownPack, MAX_BASES, PackNumber};
+use crate::id::{BaseRef, ChunkId, PackId, Uuid};
+use crate::index::{Bases, Encoding, KnownPack, MAX_BASES, PackNumber};
 
 /// Version of everything in this file.
-pub(super) const SCHEMA: u32 = 1;
+pub(super) const SCHEMA: u32 = 2;
 /// Length of a row's key: chunk id, pack number in big endian.
 pub(super) const ROW_KEY: usize = 36;
 /// Length of [`State`] with its check.
-const STATE: usize = 48;
-/// The upper bits of a chunk id that name its bucket. 2^18 buckets hold 40 rows each at ten
-/// million rows, so that verifying one costs little more than a look-up.
-pub(super) const BUCKET_BITS: u32 = 18;
+const STATE: usize = 44;
+/// Most bytes of a row's value with its check.
+const ROW_VALUE: usize = 19 + 16 * MAX_BASES + 4;
+/// The upper bits of a chunk id that name its bucket. 2^20 buckets hold 95 rows each at a hundred
+/// million rows: verifying one costs about as much as looking into two pages. A bucket with rows
+/// takes 16 bytes.
+pub(super) const BUCKET_BITS: u32 = 20;
 
 pub(super) type RowKey = &'static [u8; ROW_KEY];
 pub(super) type RowValue = &'static [u8];
@@ -28,11 +31,6 @@ pub(super) type RowValue = &'static [u8];
 pub(super) const ROWS: TableDefinition<RowKey, RowValue> = TableDefinition::new("rows");
 /// Bucket → [`Sum`].
 pub(super) const SUMS: TableDefinition<u32, &[u8; 12]> = TableDefinition::new("sums");
-/// Base number → base reference, check.
-pub(super) const BASES: TableDefinition<u32, &[u8; 20]> = TableDefinition::new("bases");
-/// Base reference → base number, check.
-pub(super) const BASE_NUMBERS: TableDefinition<&[u8; 16], &[u8; 8]> =
-    TableDefinition::new("base numbers");
 /// Pack number → id, session, tree flag, check.
 pub(super) const PACKS: TableDefinition<u32, &[u8; 53]> = TableDefinition::new("packs");
 /// Pack id → pack number, check.
@@ -48,12 +46,10 @@ pub(super) const STATES: TableDefinition<u32, &[u8; STATE]> = TableDefinition::n
 #[repr(u8)]
 pub(super) enum Table {
     Rows = 1,
-    Bases = 2,
-    BaseNumbers = 3,
-    Packs = 4,
-    PackNumbers = 5,
-    Applied = 6,
-    State = 7,
+    Packs = 2,
+    PackNumbers = 3,
+    Applied = 4,
+    State = 5,
 }
 
 /// Makes and verifies keyed checks.
@@ -70,7 +66,7 @@ pub(super) struct Tag {
 impl Checker {
     /// The hash of one entry.
     pub(super) fn tag(&self, table: Table, key: &[u8], value: &[u8]) -> Tag {
-        let mut buffer = [0u8; 96];
+        let mut buffer = [0u8; 128];
         let parts = [&[table as u8], key, value];
         let hash = match join(&mut buffer, parts) {
             Some(joined) => blake3::keyed_hash(&self.0, joined),
@@ -126,7 +122,7 @@ impl Checker {
     }
 }
 
-fn join<'b>(buffer: &'b mut [u8; 96], parts: [&[u8]; 3]) -> Option<&'b [u8]> {
+fn join<'b>(buffer: &'b mut [u8; 128], parts: [&[u8]; 3]) -> Option<&'b [u8]> {
     let mut end = 0;
     for part in parts {
         buffer.get_mut(end..end + part.len())?.copy_from_slice(part);
@@ -162,7 +158,8 @@ impl<'v> Fields<'v> {
     }
 }
 
-/// The value of a row: at most 39 bytes with its check.
+/// The value of a row: 23 bytes with its check, and 16 for each base. Bases stand here as they are:
+/// numbers for them would take two tables of scattered entries, of which each is larger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Row {
     pub(super) offset: u32,
@@ -172,61 +169,66 @@ pub(super) struct Row {
     pub(super) slot: u8,
     pub(super) depth: u8,
     pub(super) encoding: Encoding,
-    pub(super) bases: BaseNumbers,
+    pub(super) bases: Bases,
 }
 
-/// The local numbers of a chunk's bases.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct BaseNumbers {
-    len: u8,
-    numbers: [u32; MAX_BASES],
+/// A row's value with its check.
+pub(super) struct Sealed {
+    bytes: [u8; ROW_VALUE],
+    len: usize,
 }
 
-impl BaseNumbers {
-    pub(super) fn push(&mut self, number: u32) -> Result<(), Fail> {
-        let place = self.numbers.get_mut(usize::from(self.len));
-        *place.ok_or_else(|| Fail::broken("a chunk has too many bases"))? = number;
-        self.len += 1;
-        Ok(())
+impl Sealed {
+    fn put(&mut self, part: &[u8]) {
+        let place = self.bytes.iter_mut().skip(self.len);
+        place.zip(part).for_each(|(to, from)| *to = *from);
+        self.len += part.len();
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.numbers.iter().take(usize::from(self.len)).copied()
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or(&self.bytes)
     }
 }
 
 impl Row {
     /// The value with its check.
-    pub(super) fn encode(&self, checker: &Checker, key: &[u8; ROW_KEY]) -> (Vec<u8>, Tag) {
-        let mut value = Vec::with_capacity(40);
+    pub(super) fn encode(&self, checker: &Checker, key: &[u8; ROW_KEY]) -> (Sealed, Tag) {
+        let mut value = Sealed {
+            bytes: [0; ROW_VALUE],
+            len: 0,
+        };
         for number in [self.offset, self.stored, self.plain, self.chunk] {
-            value.extend_from_slice(&number.to_le_bytes());
+            value.put(&number.to_le_bytes());
         }
-        let kind = (self.encoding as u8) << 4 | self.bases.len;
-        value.extend_from_slice(&[self.slot, self.depth, kind]);
-        for number in self.bases.iter() {
-            value.extend_from_slice(&number.to_le_bytes());
+        let kind = (self.encoding as u8) << 4 | self.bases.len() as u8;
+        value.put(&[self.slot, self.depth, kind]);
+        for base in self.bases.iter() {
+            value.put(&base.0);
         }
-        checker.seal(Table::Rows, key, value)
+        let tag = checker.tag(Table::Rows, key, value.bytes());
+        value.put(&tag.check);
+        (value, tag)
     }
 
-    /// A row whose check holds.
+    /// A row whose check holds, with its hash.
     pub(super) fn decode(
         checker: &Checker,
         key: &[u8; ROW_KEY],
         sealed: &[u8],
-    ) -> Result<Row, Fail> {
-        let (value, _) = checker.open(Table::Rows, key, sealed)?;
+    ) -> Result<(Row, Tag), Fail> {
+        let (value, tag) = checker.open(Table::Rows, key, sealed)?;
         let mut fields = Fields(value);
         let [offset, stored, plain, chunk] =
             [fields.u32()?, fields.u32()?, fields.u32()?, fields.u32()?];
         let [slot, depth, kind] = fields.take()?;
-        let mut bases = BaseNumbers::default();
+        let mut bases = Bases::NONE;
         for _ in 0..kind & 0x0f {
-            bases.push(fields.u32()?)?;
+            if !bases.push(BaseRef(fields.take()?)) {
+                return Err(Fail::check());
+            }
         }
         fields.end()?;
-        Ok(Row {
+        let row = Row {
             offset,
             stored,
             plain,
@@ -235,7 +237,8 @@ impl Row {
             depth,
             encoding: Encoding::from_number(kind >> 4).ok_or_else(Fail::check)?,
             bases,
-        })
+        };
+        Ok((row, tag))
     }
 }
 
@@ -323,7 +326,6 @@ pub(super) struct State {
     pub(super) generation: u64,
     pub(super) next_chunk: u32,
     pub(super) next_pack: u32,
-    pub(super) next_base: u32,
     pub(super) applied: u32,
 }
 
@@ -333,12 +335,7 @@ impl State {
         value.extend_from_slice(&SCHEMA.to_le_bytes());
         value.extend_from_slice(&self.identity);
         value.extend_from_slice(&self.generation.to_le_bytes());
-        for count in [
-            self.next_chunk,
-            self.next_pack,
-            self.next_base,
-            self.applied,
-        ] {
+        for count in [self.next_chunk, self.next_pack, self.applied] {
             value.extend_from_slice(&count.to_le_bytes());
         }
         checker.seal_fixed(Table::State, &[], value)
@@ -356,7 +353,6 @@ impl State {
             generation: u64::from_le_bytes(fields.take()?),
             next_chunk: fields.u32()?,
             next_pack: fields.u32()?,
-            next_base: fields.u32()?,
             applied: fields.u32()?,
         })
     }

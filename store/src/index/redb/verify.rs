@@ -3,6 +3,10 @@
 //!
 //! A bucket is verified when it is first touched and not again: this notices a file that was
 //! altered before, not one that is being altered.
+//!
+//! Each bucket that is asked for is sought by itself, although a pass over many at once would cost
+//! less in a small index: where a damaged inner page leads a search astray, a pass that begins
+//! before that place comes by what a search would miss, and finds everything in order.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

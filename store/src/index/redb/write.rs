@@ -1,20 +1,23 @@
-//! Writing: applying segments and clearing, inside a write transaction that the caller commits.
+//! Writing: loading segments and clearing, inside write transactions that the caller commits.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
+use std::ops::Bound;
+use std::sync::Arc;
 
-use ::redb::{ReadableTable, Table as Open, WriteTransaction};
+use ::redb::{CursorError, ReadableTable, Table as Open, WriteTransaction};
 
 use super::Fail;
+use super::filter::Filter;
 use super::read::each_pack;
-use super::rows::{self, BaseNumbers, Checker, ROW_KEY, Row, RowKey, RowValue, State, Sum, Table};
+use super::rows::{self, Checker, ROW_KEY, Row, RowKey, RowValue, State, Sum, Table, Tag};
 use super::verify::Verified;
-use crate::format::segment::{Segment, SegmentPack, SegmentRow};
-use crate::id::{ChunkId, PackId, SegmentId};
-use crate::index::{KnownPack, PackNumber, check_segment};
+use crate::format::segment::{SegmentPack, SegmentRow};
+use crate::id::{ChunkId, PackId};
+use crate::index::{Applied, KnownPack, Load, PackNumber};
 
-/// Most entries of the memory of base numbers that one batch keeps.
-const BASES_REMEMBERED: usize = 1 << 16;
+/// Rows after which a transaction ends: others may write in between, and redb remembers every page
+/// that a transaction allocates.
+const TRANSACTION_ROWS: usize = if cfg!(test) { 1 << 11 } else { 1 << 20 };
 
 /// Reads the state of the file.
 pub(super) fn state(txn: &WriteTransaction, checker: &Checker) -> Result<State, Fail> {
@@ -43,8 +46,6 @@ pub(super) fn reset(
 ) -> Result<(), Fail> {
     txn.delete_table(rows::ROWS)?;
     txn.delete_table(rows::SUMS)?;
-    txn.delete_table(rows::BASES)?;
-    txn.delete_table(rows::BASE_NUMBERS)?;
     txn.delete_table(rows::PACKS)?;
     txn.delete_table(rows::PACK_NUMBERS)?;
     txn.delete_table(rows::APPLIED)?;
@@ -54,7 +55,6 @@ pub(super) fn reset(
         generation,
         next_chunk: 0,
         next_pack: 0,
-        next_base: 0,
         applied: 0,
     };
     set_state(txn, checker, &state)
@@ -63,8 +63,6 @@ pub(super) fn reset(
 struct Tables<'t> {
     rows: Open<'t, RowKey, RowValue>,
     sums: Open<'t, u32, &'static [u8; 12]>,
-    bases: Open<'t, u32, &'static [u8; 20]>,
-    base_numbers: Open<'t, &'static [u8; 16], &'static [u8; 8]>,
     packs: Open<'t, u32, &'static [u8; 53]>,
     pack_numbers: Open<'t, &'static [u8; 32], &'static [u8; 8]>,
     applied: Open<'t, &'static [u8; 32], &'static [u8]>,
@@ -75,8 +73,6 @@ impl<'t> Tables<'t> {
         Ok(Tables {
             rows: txn.open_table(rows::ROWS)?,
             sums: txn.open_table(rows::SUMS)?,
-            bases: txn.open_table(rows::BASES)?,
-            base_numbers: txn.open_table(rows::BASE_NUMBERS)?,
             packs: txn.open_table(rows::PACKS)?,
             pack_numbers: txn.open_table(rows::PACK_NUMBERS)?,
             applied: txn.open_table(rows::APPLIED)?,
@@ -84,31 +80,79 @@ impl<'t> Tables<'t> {
     }
 }
 
-/// Adds what segments hold; `false` when all of them were applied before.
-pub(super) fn apply(
-    txn: &WriteTransaction,
-    checker: &Checker,
-    verified: &Verified,
-    segments: &[(SegmentId, &Segment)],
-) -> Result<bool, Fail> {
-    let mut writer = Writer {
-        state: state(txn, checker)?,
-        tables: Tables::open(txn)?,
-        checker,
-        verified,
-        bases: HashMap::new(),
-        sum: None,
-    };
-    let new = writer.note_applied(segments)?;
-    if new.is_empty() {
-        return Ok(false);
+/// A load on its way, in one transaction or several.
+pub(super) struct Run<'l> {
+    load: &'l mut dyn Load,
+    /// Generation of the file and numbers of the load's packs, once they are known.
+    begun: Option<(u64, Vec<u32>)>,
+    /// The state after the last step, when the filter was of the state before and so has all of it.
+    pub(super) filtered: Option<State>,
+    /// Rows so far.
+    pub(super) rows: usize,
+    pub(super) done: bool,
+}
+
+impl<'l> Run<'l> {
+    pub(super) fn new(load: &'l mut dyn Load) -> Run<'l> {
+        Run {
+            load,
+            begun: None,
+            filtered: None,
+            rows: 0,
+            done: false,
+        }
     }
-    let packs = writer.number_packs(&new)?;
-    writer.add_rows(&new, &packs)?;
-    let state = writer.state;
-    drop(writer);
-    set_state(txn, checker, &state)?;
-    Ok(true)
+
+    /// Adds some rows, or the last ones and that their segments are applied; `false` when all of
+    /// them were before.
+    pub(super) fn step(
+        &mut self,
+        txn: &WriteTransaction,
+        (checker, verified): (&Checker, &Verified),
+        filter: Option<&Arc<Filter>>,
+    ) -> Result<bool, Fail> {
+        let state = state(txn, checker)?;
+        let mut writer = Writer {
+            state,
+            tables: Tables::open(txn)?,
+            checker,
+            verified,
+            filter: filter.filter(|f| f.is_of(&state)).map(Arc::as_ref),
+            gains: Vec::new(),
+        };
+        let generation = state.generation;
+        let packs = match &self.begun {
+            Some((before, packs)) if *before == generation => packs,
+            Some(_) => return Err(Fail::Refused("it was cleared meanwhile".into())),
+            None if !writer.is_new(self.load.segments())? => {
+                self.done = true;
+                return Ok(false);
+            }
+            None => {
+                let packs = writer.number_packs(self.load.packs())?;
+                &self.begun.insert((generation, packs)).1
+            }
+        };
+        let mut rows = 0;
+        while rows < TRANSACTION_ROWS && !self.done {
+            match self.load.next().map_err(|e| Fail::Refused(e.0))? {
+                Some(part) => {
+                    rows += part.len();
+                    writer.add_rows(&part, packs)?;
+                }
+                None => {
+                    writer.note_applied(self.load.segments())?;
+                    self.done = true;
+                }
+            }
+        }
+        self.rows += rows;
+        let state = writer.state;
+        self.filtered = writer.filter.map(|_| state);
+        drop(writer);
+        set_state(txn, checker, &state)?;
+        Ok(true)
+    }
 }
 
 struct Writer<'a, 't> {
@@ -116,38 +160,44 @@ struct Writer<'a, 't> {
     tables: Tables<'t>,
     checker: &'a Checker,
     verified: &'a Verified,
-    bases: HashMap<[u8; 16], u32>,
-    /// What the bucket at hand gains; buckets come in order.
-    sum: Option<(u32, Sum)>,
+    /// One of the chunks that are there.
+    filter: Option<&'a Filter>,
+    /// What buckets gain, in their order.
+    gains: Vec<(u32, Sum)>,
 }
 
 impl Writer<'_, '_> {
-    /// Lists segments as applied and returns those that were not, each once.
-    fn note_applied<'s>(
-        &mut self,
-        segments: &[(SegmentId, &'s Segment)],
-    ) -> Result<Vec<&'s Segment>, Fail> {
-        let mut new = Vec::new();
-        for (id, segment) in segments {
-            check_segment(segment).map_err(|error| Fail::Refused(error.0))?;
-            if let Some(old) = self.tables.applied.get(&id.0)? {
-                self.checker.open(Table::Applied, &id.0, old.value())?;
+    /// Whether one of the segments was not applied.
+    fn is_new(&self, segments: &[Applied]) -> Result<bool, Fail> {
+        for segment in segments {
+            let Some(old) = self.tables.applied.get(&segment.id.0)? else {
+                return Ok(true);
+            };
+            self.checker
+                .open(Table::Applied, &segment.id.0, old.value())?;
+        }
+        Ok(false)
+    }
+
+    /// Lists segments as applied.
+    fn note_applied(&mut self, segments: &[Applied]) -> Result<(), Fail> {
+        for Applied { id, supersedes } in segments {
+            if self.tables.applied.get(&id.0)?.is_some() {
                 continue;
             }
-            let list = segment.supersedes.iter().flat_map(|id| id.0).collect();
+            let list = supersedes.iter().flat_map(|id| id.0).collect();
             let (value, _) = self.checker.seal(Table::Applied, &id.0, list);
             self.tables.applied.insert(&id.0, value.as_slice())?;
             take_number(&mut self.state.applied)?;
-            new.push(*segment);
         }
-        Ok(new)
+        Ok(())
     }
 
-    /// The numbers of each segment's packs, by position.
-    fn number_packs(&mut self, segments: &[&Segment]) -> Result<Vec<Vec<u32>>, Fail> {
+    /// The numbers of packs, by position.
+    fn number_packs(&mut self, packs: &[SegmentPack]) -> Result<Vec<u32>, Fail> {
         let mut known: HashMap<PackId, u32> = HashMap::new();
         let mut missing: HashSet<PackId> = HashSet::new();
-        for pack in segments.iter().flat_map(|segment| &segment.packs) {
+        for pack in packs {
             match self.tables.pack_numbers.get(&pack.id.0)? {
                 Some(sealed) => {
                     let key = &pack.id.0;
@@ -159,20 +209,16 @@ impl Writer<'_, '_> {
             }
         }
         self.confirm_missing(&missing)?;
-        let mut all = Vec::with_capacity(segments.len());
-        for segment in segments {
-            let mut numbers = Vec::with_capacity(segment.packs.len());
-            for pack in &segment.packs {
-                let number = match known.get(&pack.id) {
-                    Some(number) => *number,
-                    None => self.new_pack(pack)?,
-                };
-                known.insert(pack.id, number);
-                numbers.push(number);
-            }
-            all.push(numbers);
+        let mut numbers = Vec::with_capacity(packs.len());
+        for pack in packs {
+            let number = match known.get(&pack.id) {
+                Some(number) => *number,
+                None => self.new_pack(pack)?,
+            };
+            known.insert(pack.id, number);
+            numbers.push(number);
         }
-        Ok(all)
+        Ok(numbers)
     }
 
     /// A pack must never get a second number because its first is hidden in a damaged page.
@@ -210,43 +256,132 @@ impl Writer<'_, '_> {
         Ok(number)
     }
 
-    fn add_rows(&mut self, segments: &[&Segment], packs: &[Vec<u32>]) -> Result<(), Fail> {
-        let empty = self.tables.rows.first()?.is_none();
-        let mut merge = Merge::new(segments);
-        let mut places: Vec<(u32, &SegmentRow)> = Vec::new();
-        while let Some(id) = merge.next_id() {
-            places.clear();
-            while let Some((segment, row)) = merge.pop(&id) {
-                let numbers = packs.get(segment);
-                let at = usize::try_from(row.pack).ok();
-                let pack = numbers.zip(at).and_then(|(numbers, at)| numbers.get(at));
-                let pack = pack.ok_or_else(|| Fail::Refused("a row names no pack".into()))?;
-                places.push((*pack, row));
+    /// Adds rows that are sorted by id.
+    fn add_rows(&mut self, part: &[SegmentRow], packs: &[u32]) -> Result<(), Fail> {
+        let (Some(first), Some(last)) = (part.first(), part.last()) else {
+            return Ok(());
+        };
+        let (low, high) = (
+            rows::row_key(&first.id, 0),
+            rows::row_key(&last.id, u32::MAX),
+        );
+        let mut there = self.tables.rows.range::<&[u8; ROW_KEY]>(&low..=&high)?;
+        if there.next().is_none() {
+            drop(there);
+            let (first, last) = (rows::bucket(&first.id.0), rows::bucket(&last.id.0));
+            for buckets in [(first, first), (last, last), (first, last)] {
+                self.ensure(buckets)?;
             }
-            places.sort_by_key(|(pack, _)| *pack);
-            places.dedup_by_key(|(pack, _)| *pack);
-            self.enter_bucket(&id)?;
-            let chunk = self.known_chunk(&id, empty, &mut places)?;
-            self.add_chunk(&id, chunk, &places)?;
+            self.add_between(&low, part, packs)?;
+        } else {
+            drop(there);
+            self.add_among(part, packs)?;
         }
-        self.leave_bucket()
+        self.add_gains((rows::bucket(&first.id.0), rows::bucket(&last.id.0)))
+    }
+
+    /// Adds what buckets between the first and the last have gained to their sums.
+    fn add_gains(&mut self, (first, last): (u32, u32)) -> Result<(), Fail> {
+        let gains = std::mem::take(&mut self.gains);
+        if self.tables.sums.range(first..=last)?.next().is_none() {
+            let mut cursor = self.tables.sums.upper_bound_mut(Bound::Excluded(first))?;
+            for (bucket, gained) in gains {
+                cursor
+                    .insert_before(bucket, &gained.encode())
+                    .map_err(unordered)?;
+            }
+            return Ok(cursor.close()?);
+        }
+        for (bucket, gained) in gains {
+            let before = match self.tables.sums.get(bucket)? {
+                Some(value) => Sum::decode(value.value())?,
+                None => Sum::default(),
+            };
+            let sum = before.join(gained).encode();
+            self.tables.sums.insert(bucket, &sum)?;
+        }
+        Ok(())
+    }
+
+    /// Adds rows where there are none between the first and the last: pages are filled in order.
+    fn add_between(
+        &mut self,
+        low: &[u8; ROW_KEY],
+        part: &[SegmentRow],
+        packs: &[u32],
+    ) -> Result<(), Fail> {
+        let mut places = Vec::new();
+        let mut cursor = self.tables.rows.upper_bound_mut(Bound::Excluded(low))?;
+        for same in part.chunk_by(|a, b| a.id == b.id) {
+            number_places(same, packs, &mut places)?;
+            let Some(id) = same.first().map(|row| row.id) else {
+                continue;
+            };
+            let chunk = take_number(&mut self.state.next_chunk)?;
+            if let Some(filter) = self.filter {
+                filter.add(&id);
+            }
+            for (pack, row) in &places {
+                let key = rows::row_key(&id, *pack);
+                let (value, tag) = value_of(row, chunk).encode(self.checker, &key);
+                let inserted = cursor.insert_before(&key, value.bytes());
+                inserted.map_err(unordered)?;
+                gain(&mut self.gains, rows::bucket(&id.0), tag);
+            }
+        }
+        Ok(cursor.close()?)
+    }
+
+    fn add_among(&mut self, part: &[SegmentRow], packs: &[u32]) -> Result<(), Fail> {
+        let mut places = Vec::new();
+        for same in part.chunk_by(|a, b| a.id == b.id) {
+            number_places(same, packs, &mut places)?;
+            let Some(id) = same.first().map(|row| row.id) else {
+                continue;
+            };
+            let bucket = rows::bucket(&id.0);
+            if self.gains.last().is_none_or(|(last, _)| *last != bucket) {
+                self.ensure((bucket, bucket))?;
+            }
+            let known = match self.filter {
+                Some(filter) if !filter.may_have(&id) => None,
+                _ => self.known_chunk(&id, &mut places)?,
+            };
+            let chunk = match known {
+                Some(number) => number,
+                None => {
+                    if let Some(filter) = self.filter {
+                        filter.add(&id);
+                    }
+                    take_number(&mut self.state.next_chunk)?
+                }
+            };
+            for (pack, row) in &places {
+                let key = rows::row_key(&id, *pack);
+                let (value, tag) = value_of(row, chunk).encode(self.checker, &key);
+                self.tables.rows.insert(&key, value.bytes())?;
+                gain(&mut self.gains, bucket, tag);
+            }
+        }
+        Ok(())
+    }
+
+    fn ensure(&self, buckets: (u32, u32)) -> Result<(), Fail> {
+        let tables = (&self.tables.rows, &self.tables.sums);
+        self.verified.ensure(self.checker, tables, buckets)
     }
 
     /// The number of a chunk that is there; takes off `places` those that are there too.
     fn known_chunk(
         &self,
         id: &ChunkId,
-        empty: bool,
         places: &mut Vec<(u32, &SegmentRow)>,
     ) -> Result<Option<u32>, Fail> {
         let mut number = None;
-        if empty {
-            return Ok(number);
-        }
         let (low, high) = (rows::row_key(id, 0), rows::row_key(id, u32::MAX));
         for entry in self.tables.rows.range::<&[u8; ROW_KEY]>(&low..=&high)? {
             let (key, value) = entry?;
-            let row = Row::decode(self.checker, key.value(), value.value())?;
+            let (row, _) = Row::decode(self.checker, key.value(), value.value())?;
             if number.is_some_and(|number| number != row.chunk) {
                 return Err(Fail::rows());
             }
@@ -256,107 +391,54 @@ impl Writer<'_, '_> {
         }
         Ok(number)
     }
+}
 
-    fn add_chunk(
-        &mut self,
-        id: &ChunkId,
-        chunk: Option<u32>,
-        places: &[(u32, &SegmentRow)],
-    ) -> Result<(), Fail> {
-        let chunk = match chunk {
-            Some(number) => number,
-            None => take_number(&mut self.state.next_chunk)?,
-        };
-        for (pack, row) in places {
-            let mut bases = BaseNumbers::default();
-            for base in row.bases.iter() {
-                bases.push(self.base_number(base.0)?)?;
-            }
-            let key = rows::row_key(id, *pack);
-            let value = Row {
-                offset: row.offset,
-                stored: row.stored,
-                plain: row.plain,
-                chunk,
-                slot: row.slot,
-                depth: row.depth,
-                encoding: row.encoding,
-                bases,
-            };
-            let (value, tag) = value.encode(self.checker, &key);
-            self.tables.rows.insert(&key, value.as_slice())?;
-            if let Some((_, sum)) = &mut self.sum {
-                sum.add(tag);
-            }
-        }
-        Ok(())
+/// Where nothing was found a moment ago, something stands.
+fn unordered(error: CursorError) -> Fail {
+    match error {
+        CursorError::Storage(error) => Fail::from(error),
+        _ => Fail::rows(),
     }
+}
 
-    fn base_number(&mut self, base: [u8; 16]) -> Result<u32, Fail> {
-        if let Some(number) = self.bases.get(&base) {
-            return Ok(*number);
-        }
-        let known = match self.tables.base_numbers.get(&base)? {
-            Some(sealed) => {
-                let table = Table::BaseNumbers;
-                Some(rows::decode_number(
-                    self.checker,
-                    table,
-                    &base,
-                    sealed.value(),
-                )?)
-            }
-            None => None,
-        };
-        let number = match known {
-            Some(number) => number,
-            None => self.new_base(base)?,
-        };
-        if self.bases.len() >= BASES_REMEMBERED {
-            self.bases.clear();
-        }
-        self.bases.insert(base, number);
-        Ok(number)
+fn value_of(row: &SegmentRow, chunk: u32) -> Row {
+    Row {
+        offset: row.offset,
+        stored: row.stored,
+        plain: row.plain,
+        chunk,
+        slot: row.slot,
+        depth: row.depth,
+        encoding: row.encoding,
+        bases: row.bases,
     }
+}
 
-    fn new_base(&mut self, base: [u8; 16]) -> Result<u32, Fail> {
-        let number = take_number(&mut self.state.next_base)?;
-        let key = number.to_le_bytes();
-        let value = self.checker.seal_fixed(Table::Bases, &key, base.to_vec())?;
-        self.tables.bases.insert(number, &value)?;
-        let value = rows::encode_number(self.checker, Table::BaseNumbers, &base, number)?;
-        self.tables.base_numbers.insert(&base, &value)?;
-        Ok(number)
+/// The rows of one chunk with the numbers of their packs, in their order.
+fn number_places<'s>(
+    same: &'s [SegmentRow],
+    packs: &[u32],
+    places: &mut Vec<(u32, &'s SegmentRow)>,
+) -> Result<(), Fail> {
+    places.clear();
+    for row in same {
+        let pack = packs.get(row.pack as usize).copied();
+        let pack = pack.ok_or_else(|| Fail::Refused("a row names no pack".into()))?;
+        places.push((pack, row));
     }
+    places.sort_by_key(|(pack, _)| *pack);
+    places.dedup_by_key(|(pack, _)| *pack);
+    Ok(())
+}
 
-    fn enter_bucket(&mut self, id: &ChunkId) -> Result<(), Fail> {
-        let bucket = rows::bucket(&id.0);
-        if self.sum.is_some_and(|(current, _)| current == bucket) {
-            return Ok(());
+fn gain(gains: &mut Vec<(u32, Sum)>, bucket: u32, tag: Tag) {
+    match gains.last_mut().filter(|(last, _)| *last == bucket) {
+        Some((_, sum)) => sum.add(tag),
+        None => {
+            let mut sum = Sum::default();
+            sum.add(tag);
+            gains.push((bucket, sum));
         }
-        self.leave_bucket()?;
-        let tables = (&self.tables.rows, &self.tables.sums);
-        self.verified
-            .ensure(self.checker, tables, (bucket, bucket))?;
-        self.sum = Some((bucket, Sum::default()));
-        Ok(())
-    }
-
-    fn leave_bucket(&mut self) -> Result<(), Fail> {
-        let Some((bucket, gained)) = self.sum.take() else {
-            return Ok(());
-        };
-        if gained == Sum::default() {
-            return Ok(());
-        }
-        let before = match self.tables.sums.get(bucket)? {
-            Some(value) => Sum::decode(value.value())?,
-            None => Sum::default(),
-        };
-        self.tables
-            .sums
-            .insert(bucket, &before.join(gained).encode())?;
-        Ok(())
     }
 }
 
@@ -366,48 +448,4 @@ fn take_number(next: &mut u32) -> Result<u32, Fail> {
     let after = number.checked_add(1).filter(|after| *after < u32::MAX);
     *next = after.ok_or_else(|| Fail::Refused("it is full: numbers are used up".into()))?;
     Ok(number)
-}
-
-/// Rows of several sorted segments in the order of chunk ids.
-struct Merge<'s> {
-    rows: Vec<std::slice::Iter<'s, SegmentRow>>,
-    heads: BinaryHeap<Reverse<(ChunkId, usize)>>,
-}
-
-impl<'s> Merge<'s> {
-    fn new(segments: &[&'s Segment]) -> Merge<'s> {
-        let rows: Vec<_> = segments.iter().map(|segment| segment.rows.iter()).collect();
-        let heads = rows
-            .iter()
-            .enumerate()
-            .filter_map(|(i, rows)| head(rows, i))
-            .collect();
-        Merge { rows, heads }
-    }
-
-    /// The smallest id that has rows left.
-    fn next_id(&self) -> Option<ChunkId> {
-        self.heads.peek().map(|Reverse((id, _))| *id)
-    }
-
-    /// The next row if it is `id`'s, and which segment it is from.
-    fn pop(&mut self, id: &ChunkId) -> Option<(usize, &'s SegmentRow)> {
-        if self.next_id() != Some(*id) {
-            return None;
-        }
-        let Reverse((_, segment)) = self.heads.pop()?;
-        let rows = self.rows.get_mut(segment)?;
-        let row = rows.next()?;
-        self.heads.extend(head(rows, segment));
-        Some((segment, row))
-    }
-}
-
-fn head(
-    rows: &std::slice::Iter<'_, SegmentRow>,
-    segment: usize,
-) -> Option<Reverse<(ChunkId, usize)>> {
-    rows.as_slice()
-        .first()
-        .map(|row| Reverse((row.id, segment)))
 }
