@@ -53,7 +53,7 @@ pub trait Target: Sync {
     /// none that can be read.
     fn existing(&self, entry: &Entry) -> Option<Box<dyn Existing>>;
 
-    /// Opens a new file beside its place, under a temporary name, 0600.
+    /// Opens a new file beside its place, under a temporary name, for nobody else to read yet.
     ///
     /// # Errors
     /// When it cannot be made.

@@ -8,11 +8,15 @@ use crate::clock::{FixedClock, Timestamp};
 use crate::crypto::Encryption;
 use crate::entry::{Entry, Kind, Meta, parent_of};
 use crate::environment::{Environment, MemoryState, NoLiveness};
-use crate::format::objects::HostIdentity;
+use crate::format::objects::{HostIdentity, Manifest, SessionKind};
+use crate::id::ChunkId;
 use crate::monitor::Silent;
+use crate::record::World;
 use crate::repository::{Credential, InitOptions, Repository};
+use crate::session::Session;
 use crate::snapshot::{SnapshotOptions, SnapshotReport, snapshot};
 use crate::source::{ContentError, Contents, Piece, Sink, Source, SourceError};
+use crate::writer::Writer;
 
 /// A file tree in memory.
 #[derive(Debug, Clone, Default)]
@@ -169,6 +173,41 @@ pub(crate) fn take(repository: &Repository, source: &mut MapSource) -> SnapshotR
         ..SnapshotOptions::default()
     };
     snapshot(repository, source, &options, &Silent::default()).unwrap()
+}
+
+/// Takes a snapshot a night of so many files of one chunk each, which are stored as deltas of the
+/// same file and of its neighbour a night before. Answers what each night held.
+pub(crate) fn chained_nights(
+    repository: &Repository,
+    nights: usize,
+    files: usize,
+) -> Vec<(Manifest, MapSource)> {
+    let mut source = MapSource::default();
+    for i in 0..files {
+        let path = format!("f{i}").into_bytes();
+        source.files.insert(path, noise(20_000, &i.to_string()));
+    }
+    let mut last: Vec<ChunkId> = Vec::new();
+    let mut taken = Vec::new();
+    for night in 0..nights {
+        let session = Session::open(repository, SessionKind::Writer).unwrap();
+        let writer = Writer::new(&session, session.view().unwrap());
+        let mut lane = writer.lane(World::Content);
+        let mut now = Vec::new();
+        for (i, plain) in source.files.values_mut().enumerate() {
+            plain[200 * night + i] ^= 1;
+            let bases = [i, i + 1].map(|n| last.get(n % files).copied());
+            let bases: Vec<ChunkId> = bases.into_iter().flatten().collect();
+            now.push(lane.store(plain, &bases).unwrap().id);
+        }
+        lane.flush().unwrap();
+        writer.finish().unwrap();
+        session.give_up();
+        last = now;
+        let mut all = source.clone();
+        taken.push((take(repository, &mut all).manifest, all));
+    }
+    taken
 }
 
 thread_local! {

@@ -132,6 +132,7 @@ fn tell(run: &mut Run, report: &RestoreReport, id: &str) -> Result<(), Failure> 
                 "kept": report.kept,
                 "skipped": report.skipped,
                 "fetched_bytes": report.fetched,
+                "decoded_bytes": report.decoded,
             "reused_bytes": report.reused,
                 "removed": report.removed,
                 "surplus": surplus,

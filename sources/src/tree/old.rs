@@ -64,7 +64,7 @@ impl Existing for OldFile {
 
     #[cfg(target_os = "linux")]
     fn share(&self) -> Option<Box<dyn TargetFile>> {
-        let new = NewFile::make(&self.folder, &self.shared).ok()?;
+        let new = NewFile::make(&self.folder, &self.shared, 0o600).ok()?;
         fs::ioctl_ficlone(&new.file, &self.file).ok()?;
         Some(Box::new(new))
     }

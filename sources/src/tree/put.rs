@@ -252,9 +252,13 @@ pub(super) struct NewFile {
 }
 
 impl NewFile {
-    /// Makes an empty file under a temporary name, 0600.
-    pub(super) fn make(folder: &Arc<OwnedFd>, shared: &Arc<Shared>) -> Result<NewFile, Errno> {
-        let mode = Mode::RUSR | Mode::WUSR;
+    /// Makes an empty file under a temporary name.
+    pub(super) fn make(
+        folder: &Arc<OwnedFd>,
+        shared: &Arc<Shared>,
+        mode: u32,
+    ) -> Result<NewFile, Errno> {
+        let mode = Mode::from_raw_mode(mode);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let flags = flags | OFlags::NOFOLLOW;
         let (temporary, file) =
@@ -289,9 +293,12 @@ impl TargetFile for NewFile {
 
     fn finish(self: Box<Self>, entry: &Entry) -> Result<Kept, TargetError> {
         let name = c_name(&entry.path)?;
-        self.file
-            .set_len(entry.meta.size)
-            .map_err(failed(&entry.path, "giving it its length"))?;
+        let len = self.file.metadata().map_or(u64::MAX, |m| m.len());
+        if len != entry.meta.size {
+            self.file
+                .set_len(entry.meta.size)
+                .map_err(failed(&entry.path, "giving it its length"))?;
+        }
         let kept = self.shared.apply(self.file.as_fd(), entry);
         let kept = kept.map_err(|e| failed(&entry.path, "setting its metadata")(e.into()))?;
         let placed = self.temporary.place(&name);

@@ -3,13 +3,14 @@
 //! swapped while we work. What stands in the way is replaced, but never a folder that holds
 //! something. Nothing is removed that was not named, but for what a restore that is gone left.
 
+use std::collections::HashSet;
 use std::ffi::CStr;
 use std::fs::DirBuilder;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hucha_store::clock::Timestamp;
 use hucha_store::entry::{Entry, Kind, is_sound_path, is_within, parent_of};
@@ -34,6 +35,9 @@ pub struct FolderTarget {
     shared: Arc<Shared>,
     /// Used last stands last.
     open: Mutex<Vec<(Vec<u8>, Arc<OwnedFd>)>>,
+    /// Folders that this run has made and not finished: nothing stood in them, and nobody but the
+    /// owner may enter.
+    made: Mutex<HashSet<Vec<u8>>>,
 }
 
 /// What to do about a folder on the way that is not there.
@@ -88,6 +92,7 @@ impl FolderTarget {
             root: Arc::new(root),
             shared,
             open: Mutex::default(),
+            made: Mutex::default(),
         })
     }
 
@@ -110,13 +115,16 @@ impl FolderTarget {
             let rest = rest.strip_prefix(b"/").unwrap_or(rest);
             let name = rest.split(|c| *c == b'/').next().unwrap_or_default();
             let c_name = std::ffi::CString::new(name).map_err(|_| Errno::INVAL)?;
-            if absent == Absent::IsMade {
-                match fs::mkdirat(&folder, &c_name, Mode::RWXU) {
-                    Ok(()) | Err(Errno::EXIST) => {}
-                    Err(error) => return Err(error),
+            let opened = match open_folder(&folder, &c_name) {
+                Err(Errno::NOENT) if absent == Absent::IsMade => {
+                    match fs::mkdirat(&folder, &c_name, Mode::RWXU) {
+                        Ok(()) | Err(Errno::EXIST) => open_folder(&folder, &c_name),
+                        Err(error) => Err(error),
+                    }
                 }
-            }
-            folder = Arc::new(open_folder(&folder, &c_name)?);
+                other => other,
+            };
+            folder = Arc::new(opened?);
             if !at.is_empty() {
                 at.push(b'/');
             }
@@ -160,6 +168,15 @@ impl FolderTarget {
         open.retain(|(at, _)| !is_within(at, path));
     }
 
+    fn made(&self) -> MutexGuard<'_, HashSet<Vec<u8>>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this run has made the folder that holds a path, and not finished it.
+    fn is_in_new_folder(&self, path: &[u8]) -> bool {
+        parent_of(path).is_some_and(|folder| self.made().contains(folder))
+    }
+
     /// The folder that holds a path; refuses unsound paths and the root, which has none.
     fn parent(&self, path: &[u8], absent: Absent) -> Result<Arc<OwnedFd>, TargetError> {
         let sound = is_sound_path(path);
@@ -197,7 +214,9 @@ impl FolderTarget {
         let name = c_name(&entry.path)?;
         let made = match fs::mkdirat(&parent, &name, Mode::RWXU) {
             Err(Errno::EXIST) => self.take_over(entry, &parent, &name),
-            other => other,
+            other => other.map(|()| {
+                self.made().insert(entry.path.clone());
+            }),
         };
         made.map_err(|error| failed(&entry.path, "making the folder")(error.into()))
     }
@@ -343,8 +362,12 @@ impl Target for FolderTarget {
             self.parent(&entry.path, Absent::Fails)?;
         }
         let folder = self.folder(&entry.path, Absent::Fails);
+        let is_new = self.made().remove(&entry.path);
         let done = folder.and_then(|folder| {
-            let cleaned = self.clean(&entry.path, &folder);
+            let cleaned = match is_new {
+                true => Ok(()),
+                false => self.clean(&entry.path, &folder),
+            };
             let mut kept = self.shared.apply(folder.as_fd(), entry)?;
             if let Err(error) = cleaned {
                 kept.refused
@@ -382,6 +405,9 @@ impl Target for FolderTarget {
     }
 
     fn existing(&self, entry: &Entry) -> Option<Box<dyn Existing>> {
+        if self.is_in_new_folder(&entry.path) {
+            return None;
+        }
         let parent = self.parent(&entry.path, Absent::Fails).ok()?;
         let name = c_name(&entry.path).ok()?;
         let old = OldFile::open(parent, &name, &self.shared)?;
@@ -390,7 +416,12 @@ impl Target for FolderTarget {
 
     fn create(&self, entry: &Entry) -> Result<Box<dyn TargetFile>, TargetError> {
         let parent = self.parent(&entry.path, Absent::IsMade)?;
-        let made = NewFile::make(&parent, &self.shared);
+        // Where nobody may enter yet, a file may have its mode from the start.
+        let mode = match self.is_in_new_folder(&entry.path) {
+            true => entry.meta.mode & 0o777 | 0o600,
+            false => 0o600,
+        };
+        let made = NewFile::make(&parent, &self.shared, mode);
         let made = made.map_err(|e| failed(&entry.path, "making the file")(e.into()))?;
         Ok(Box::new(made))
     }

@@ -18,6 +18,8 @@ mod window;
 pub(crate) use stream::pour;
 pub use stream::{StreamError, StreamOptions, StreamReport, stream};
 
+use std::sync::atomic::Ordering;
+
 use crate::entry::Kind;
 use crate::error::AccessError;
 use crate::format::objects::Manifest;
@@ -106,6 +108,8 @@ pub struct RestoreReport {
     pub skipped: u64,
     /// Plain bytes of chunks that the target did not hold: they came out of the repository.
     pub fetched: u64,
+    /// Plain bytes of all that was decoded for it, bases of deltas and pages among them.
+    pub decoded: u64,
     /// Plain bytes of chunks that the target held at their place.
     pub reused: u64,
     /// Files, folders and all else that was removed.
@@ -151,6 +155,8 @@ pub fn restore(
 ) -> Result<RestoreReport, RestoreError> {
     monitor.event(Event::Phase("reading the index"));
     repository.update_index()?;
+    let decoded = || monitor.counters().decoded.load(Ordering::Relaxed);
+    let before = decoded();
     let reader = Reader::new(repository).counting(monitor.counters());
     let tree = Tree::new(&reader, manifest.root);
     let verify = options.verify && !options.dry_run;
@@ -162,6 +168,7 @@ pub fn restore(
         monitor.event(Event::Phase("verifying"));
         verify::run(&tree, target, options, monitor, &spared, &mut report)?;
     }
+    report.decoded = decoded() - before;
     Ok(report)
 }
 

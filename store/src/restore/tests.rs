@@ -1,5 +1,6 @@
 //! Restores that meet damage, stale files and several names; a target in memory.
 
+mod chains;
 mod over;
 mod removal;
 

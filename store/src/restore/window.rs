@@ -14,7 +14,7 @@ use crate::index::Place;
 use crate::monitor::{Action, Counters, Event, Monitor};
 use crate::pack::is_record_length;
 use crate::parallel;
-use crate::reader::{Budget, Reader, says_damage};
+use crate::reader::{Reader, says_damage};
 use crate::record::{OpenRecord, World};
 use crate::source::Problem;
 use crate::target::{Existing, Kept, Target, TargetError};
@@ -29,6 +29,8 @@ const MAX_OPEN: usize = 128;
 const MAX_PIECE: usize = 128;
 /// Neighbouring records are fetched in one go up to this many bytes, gaps included.
 const MAX_FETCH: u64 = 4 << 20;
+/// Plain bytes of what is fetched in one go, so that threads have equal shares of deltas too.
+const MAX_PLAIN: u64 = 16 << 20;
 /// Gaps between records that are read and thrown away rather than fetched around.
 const MAX_GAP: u64 = 64 << 10;
 
@@ -58,6 +60,13 @@ struct RecordJob {
     offset: u32,
     stored: u32,
     chunks: Vec<(u8, ChunkId, Part)>,
+}
+
+impl RecordJob {
+    /// Plain bytes that it is read for.
+    fn plain(&self) -> u64 {
+        self.chunks.iter().map(|(_, _, part)| part.len).sum()
+    }
 }
 
 /// What is planned and not yet dealt with.
@@ -222,7 +231,9 @@ fn pieces(planned: Vec<Part>) -> Vec<Vec<Part>> {
 /// Groups records that are fetched in one go.
 fn fetch_runs(jobs: Vec<RecordJob>) -> Vec<Vec<RecordJob>> {
     let mut runs: Vec<Vec<RecordJob>> = Vec::new();
+    let mut plain = 0;
     for job in jobs {
+        let needs = job.plain();
         let joins = |run: &&mut Vec<RecordJob>| {
             let (Some(first), Some(last)) = (run.first(), run.last()) else {
                 return false;
@@ -233,10 +244,17 @@ fn fetch_runs(jobs: Vec<RecordJob>) -> Vec<Vec<RecordJob>> {
                 && start >= end
                 && start - end <= MAX_GAP
                 && start + u64::from(job.stored) - u64::from(first.offset) <= MAX_FETCH
+                && plain + needs <= MAX_PLAIN
         };
         match runs.last_mut().filter(joins) {
-            Some(run) => run.push(job),
-            None => runs.push(vec![job]),
+            Some(run) => {
+                plain += needs;
+                run.push(job);
+            }
+            None => {
+                plain = needs;
+                runs.push(vec![job]);
+            }
         }
     }
     runs
@@ -378,6 +396,7 @@ impl Worker<'_, '_> {
         let (pack, start) = (first.pack, first.offset);
         let len = u64::from(last.offset) + u64::from(last.stored) - u64::from(start);
         let bytes = self.reader.fetch(pack, u64::from(start), len).ok();
+        let mut buffer = Vec::new();
         for record in run {
             let at = (record.offset - start) as usize;
             let stored = bytes
@@ -388,48 +407,55 @@ impl Worker<'_, '_> {
                     .open(World::Content, pack, record.offset, b)
                     .ok()
             };
-            self.record(&record, stored.and_then(open).as_ref());
+            self.record(&record, stored.and_then(open).as_ref(), &mut buffer);
         }
     }
 
     /// Writes the chunks of one record, which is `None` when it could not be read.
-    fn record(&self, record: &RecordJob, opened: Option<&OpenRecord>) {
-        let mut last: Option<(ChunkId, Vec<u8>)> = None;
-        for (slot, chunk, part) in &record.chunks {
-            let failed = part.file.failed.load(Ordering::Relaxed);
-            if !failed && last.as_ref().is_none_or(|(id, _)| id != chunk) {
-                match self.plain(chunk, opened, *slot) {
-                    Ok(plain) => last = Some((*chunk, plain)),
-                    Err(e) => {
-                        last = None;
-                        self.lost(&part.file, &e);
-                    }
+    fn record(&self, record: &RecordJob, opened: Option<&OpenRecord>, buffer: &mut Vec<u8>) {
+        let same = |a: &(u8, ChunkId, Part), b: &(u8, ChunkId, Part)| a.1 == b.1;
+        for parts in record.chunks.chunk_by(same) {
+            let wanted = |(_, _, part): &&(u8, ChunkId, Part)| {
+                let failed = part.file.failed.load(Ordering::Relaxed);
+                !failed
+            };
+            if let Some((slot, chunk, _)) = parts.iter().find(wanted) {
+                let written = self.plain(chunk, opened, *slot, buffer, &|plain| {
+                    let wanted = parts.iter().filter(wanted);
+                    wanted.for_each(|(_, _, part)| self.write(part, plain));
+                });
+                if let Err(e) = written {
+                    parts
+                        .iter()
+                        .for_each(|(_, _, part)| self.lost(&part.file, &e));
                 }
             }
-            if let Some((_, plain)) = &last
-                && !failed
-            {
-                self.write(part, plain);
-            }
-            self.done(&part.file);
+            parts.iter().for_each(|(_, _, part)| self.done(&part.file));
         }
     }
 
-    /// A chunk's bytes from this record; whatever is wrong here, another place may be whole.
+    /// Shows a chunk's bytes from this record; whatever is wrong here, another place may be whole.
     fn plain(
         &self,
         id: &ChunkId,
         opened: Option<&OpenRecord>,
         slot: u8,
-    ) -> Result<Vec<u8>, AccessError> {
-        let decode = |record| {
-            self.reader
-                .decode(World::Content, id, record, slot, &mut Budget::new())
-                .ok()
+        buffer: &mut Vec<u8>,
+        show: &dyn Fn(&[u8]),
+    ) -> Result<(), AccessError> {
+        let here = match opened {
+            Some(record) => {
+                let plain = self.reader.plain(World::Content, id, record, slot, buffer);
+                plain.ok().map(show)
+            }
+            None => None,
         };
-        match opened.and_then(decode) {
-            Some(plain) => Ok(plain),
-            None => self.reader.chunk(World::Content, id),
+        match here {
+            Some(()) => Ok(()),
+            None => self
+                .reader
+                .chunk(World::Content, id)
+                .map(|plain| show(&plain)),
         }
     }
 

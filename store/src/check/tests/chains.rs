@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::check::bad::BadRecord;
-use crate::testing::MapSource;
+use crate::testing::{MapSource, chained_nights};
 
 /// Stores one chunk as a delta of others, under a session of its own: only what a segment knows
 /// can be a base.
@@ -140,40 +140,10 @@ fn of_a_broken_chain_only_the_broken_chunk_is_at_fault() {
     assert_eq!(counters.bytes.load(Ordering::Relaxed), bytes);
 }
 
-/// Nights of many chunks, each night's based on those of the night before and on a neighbour.
-fn nights(repository: &Repository, nights: usize, chunks: usize) -> Vec<Vec<ChunkId>> {
-    let mut plain: Vec<Vec<u8>> = (0..chunks).map(|i| noise(20_000, &i.to_string())).collect();
-    let mut all: Vec<Vec<ChunkId>> = Vec::new();
-    for night in 0..nights {
-        let session = Session::open(repository, SessionKind::Writer).unwrap();
-        let writer = Writer::new(&session, session.view().unwrap());
-        let mut lane = writer.lane(World::Content);
-        let mut ids = Vec::new();
-        for (i, plain) in plain.iter_mut().enumerate() {
-            *plain = changed(plain, 200 * night + i);
-            let bases = all.last().map(|last| [last[i], last[(i + 1) % chunks]]);
-            let bases = bases.as_ref().map_or(&[][..], |both| &both[..]);
-            ids.push(lane.store(plain, bases).unwrap().id);
-        }
-        lane.flush().unwrap();
-        writer.finish().unwrap();
-        session.give_up();
-        all.push(ids);
-        let mut source = MapSource::default();
-        for (i, plain) in plain.iter().enumerate() {
-            source
-                .files
-                .insert(format!("f{i}").into_bytes(), plain.clone());
-        }
-        take(repository, &mut source);
-    }
-    all
-}
-
 #[test]
 fn chains_are_decoded_once_however_long_they_are() {
     let (memory, repository) = new_repository(Encryption::None, 0);
-    nights(&repository, 8, 60);
+    chained_nights(&repository, 8, 60);
     let mut plain = 0;
     let mut scan = |after: Option<ChunkId>| {
         let segments = repository.segments();
@@ -209,7 +179,7 @@ fn chains_are_decoded_once_however_long_they_are() {
 fn threads_find_what_one_finds() {
     let (whole, repository) = new_repository(Encryption::None, 0);
     crate::testing::single_chunks(true);
-    nights(&repository, 4, 6);
+    chained_nights(&repository, 4, 6);
     crate::testing::single_chunks(false);
     let mut packs: Vec<PackId> = list_packs(&repository).unwrap().into_keys().collect();
     packs.sort_unstable();
@@ -242,7 +212,7 @@ fn threads_find_what_one_finds() {
 fn packs_are_read_as_long_as_it_may_go_on_on_any_number_of_threads() {
     let (memory, repository) = new_repository(Encryption::None, 0);
     crate::testing::single_chunks(true);
-    nights(&repository, 2, 6);
+    chained_nights(&repository, 2, 6);
     crate::testing::single_chunks(false);
     for threads in [0, 3] {
         let repository = open(&memory, Encryption::None, threads);
