@@ -13,7 +13,7 @@ use hucha_chunker::{ChunkStream, Cutter, GearTable, Profile};
 use hucha_store::format::segment::{MAX_ROWS, Segment, SegmentPack, SegmentRow};
 use hucha_store::id::{ChunkId, PackId, SegmentId, Uuid};
 use hucha_store::index::{Bases, Encoding, Index, RedbIndex, RedbOptions};
-use hucha_store::stages::Stages;
+use hucha_store::stages::{DeltaEncoder, Stages};
 
 use crate::corpus::Random;
 use crate::corpus::nights::Corpus;
@@ -50,6 +50,7 @@ pub fn table(folder: &Path) -> Result<String, Box<dyn Error>> {
     let mut bench = Bench::new(folder)?;
     bench.cut();
     bench.compress()?;
+    bench.deltas()?;
     bench.records();
     bench.lines.extend(index(folder)?);
     let mut out = String::from("| stage | rate a core | |\n|---|---|---|\n");
@@ -141,6 +142,47 @@ impl Bench {
         Ok(())
     }
 
+    /// Chunks in which a row in a hundred changed, against what they were; further bases are
+    /// neighbours.
+    fn deltas(&mut self) -> io::Result<()> {
+        let chunks: Vec<Vec<u8>> = self
+            .chunks(&self.dump)
+            .into_iter()
+            .map(|(_, c)| c)
+            .collect();
+        self.push("super-features, dump", |b| {
+            chunks.iter().filter_map(|c| b.stages.features(c)).count()
+        });
+        let changed: Vec<Vec<u8>> = chunks.iter().map(|chunk| change_rows(chunk)).collect();
+        for (encoding, decoding, count) in [
+            ("delta, 1 base", "decode delta, 1 base", 1),
+            ("delta, 2 bases", "decode delta, 2 bases", 2),
+            ("delta, 4 bases", "decode delta, 4 bases", 4),
+        ] {
+            let bases = |n: usize| -> Vec<&[u8]> {
+                let others = (0..count).map(|k| (n + k) % chunks.len());
+                others.filter_map(|k| chunks.get(k)).map(|c| &**c).collect()
+            };
+            let joined: Vec<Vec<u8>> = (0..chunks.len()).map(|n| bases(n).concat()).collect();
+            let pairs = || changed.iter().zip(&joined);
+            let encode = |b: &Bench| -> io::Result<Vec<Vec<u8>>> {
+                let mut encoder = DeltaEncoder::default();
+                let delta = |(c, base): (&Vec<u8>, &Vec<u8>)| b.stages.delta(&mut encoder, c, base);
+                pairs().map(delta).collect()
+            };
+            let deltas = encode(self)?;
+            self.push(encoding, |b| encode(b).map_or(0, |deltas| deltas.len()));
+            self.push(decoding, |b| {
+                let back = deltas.iter().zip(pairs()).filter(|(delta, (plain, base))| {
+                    let back = b.stages.undelta(delta, plain.len(), base);
+                    back.is_ok_and(|back| back.len() == plain.len())
+                });
+                back.count()
+            });
+        }
+        Ok(())
+    }
+
     /// Records as they stand in packs. Of noise: sealing and opening alone.
     fn records(&mut self) {
         let (dump, noise) = (self.chunks(&self.dump), self.chunks(&self.noise));
@@ -163,6 +205,16 @@ impl Bench {
             });
         }
     }
+}
+
+/// Digits in one line of a hundred become others.
+fn change_rows(chunk: &[u8]) -> Vec<u8> {
+    let mut changed = chunk.to_vec();
+    for line in changed.split_mut(|b| *b == b'\n').step_by(100) {
+        let digits = line.iter_mut().filter(|b| b.is_ascii_digit());
+        digits.for_each(|b| *b = b'0' + (*b - b'0' + 3) % 10);
+    }
+    changed
 }
 
 fn cutter(profile: Profile) -> Cutter {

@@ -5,17 +5,24 @@ mod index;
 
 use std::io;
 
-use crate::codec::Encoder;
+use crate::codec::{self, Encoder};
 use crate::crypto::{Encryption, Keys};
 use crate::id::{ChunkId, RepositoryId};
+use crate::index::Encoding;
 use crate::record::{EncodedChunk, OpenRecord, RecordBuilder, World, seal_record};
+use crate::similar::Features;
 
 pub use index::{IndexStage, IndexView};
 
 /// Keys of a repository that exists nowhere.
 pub struct Stages {
     keys: Keys,
+    features: Features,
 }
+
+/// What encoding deltas keeps from one to the next.
+#[derive(Default)]
+pub struct DeltaEncoder(Encoder);
 
 impl Default for Stages {
     fn default() -> Self {
@@ -29,12 +36,39 @@ impl Stages {
         let encryption = Encryption::XChaCha20Poly1305;
         let keys = Keys::derive(encryption, &[7; 32], RepositoryId([7; 16]));
         keys.keep(keys.generate_data_key());
-        Stages { keys }
+        let features = Features::derive(keys.feature_key());
+        Stages { keys, features }
     }
 
     /// Names a chunk by its keyed hash.
     pub fn name(&self, plain: &[u8]) -> ChunkId {
         self.keys.chunk_id(plain)
+    }
+
+    /// Encodes a chunk against bases, joined in order.
+    ///
+    /// # Errors
+    /// When zstd fails.
+    pub fn delta(
+        &self,
+        encoder: &mut DeltaEncoder,
+        plain: &[u8],
+        bases: &[u8],
+    ) -> io::Result<Vec<u8>> {
+        encoder.0.delta(plain, bases)
+    }
+
+    /// Decodes what [`Stages::delta`] made of `len` bytes, against the same bases.
+    ///
+    /// # Errors
+    /// When it does not decode.
+    pub fn undelta(&self, delta: &[u8], len: usize, bases: &[u8]) -> io::Result<Vec<u8>> {
+        codec::decode(Encoding::Delta, delta, len, bases)
+    }
+
+    /// Super-features of a chunk; `None` when there is too little of it.
+    pub fn features(&self, plain: &[u8]) -> Option<[u64; 3]> {
+        self.features.of(plain)
     }
 
     /// Compresses a chunk, if that helps, and seals it as a record of its own.

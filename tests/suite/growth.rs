@@ -81,12 +81,18 @@ fn table(form: fn(&Table) -> Vec<u8>) -> (u64, u64) {
         let taken = nights.snapshot();
         if night > 0 {
             let [new, delta] = ["new_bytes", "delta_bytes"].map(|f| taken[f].as_u64().unwrap());
-            assert!(delta * 10 > new * 7, "{delta} of {new} new bytes are deltas");
+            assert!(
+                delta * 10 > new * 7,
+                "{delta} of {new} new bytes are deltas"
+            );
         }
     }
     nights.assert_restores();
     let growth = nights.growth();
-    println!("{bytes} bytes; growth {growth:?}, first {}", nights.sizes[0]);
+    println!(
+        "{bytes} bytes; growth {growth:?}, first {}",
+        nights.sizes[0]
+    );
     (bytes, mean(&growth))
 }
 

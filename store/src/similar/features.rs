@@ -1,7 +1,7 @@
 //! Super-features: numbers that chunks share when they differ in few places.
 //!
 //! Odess (Zou et al., "The Dilemma between Deduplication and Locality", FAST 2021): a gear hash
-//! rolls over the chunk, one position in 128 is sampled, each of twelve linear transforms of the
+//! rolls over the chunk, one position in 128 (of a small one more) is sampled, each of twelve linear transforms of the
 //! samples keeps its greatest value, and four of these at a time make one super-feature. Table and
 //! transforms come from a key, so what is shared tells nothing to those who lack it.
 
@@ -10,8 +10,16 @@ pub(crate) const SUPER_FEATURES: usize = 3;
 /// Features that are joined in each.
 const JOINED: usize = 4;
 const FEATURES: usize = SUPER_FEATURES * JOINED;
-/// Positions are sampled where so many of the highest bits of the hash are 0.
-const SAMPLE_BITS: u32 = 7;
+/// Positions are sampled where so many of the highest bits of the hash are 0: of a small chunk more
+/// of them, so that enough are left where it did not change.
+fn sample_bits(plain: usize) -> u32 {
+    match plain {
+        0..0x2000 => 3,
+        0x2000..0x8000 => 5,
+        _ => 7,
+    }
+}
+
 /// Bytes that a hash of 64 bits remembers.
 const WINDOW: usize = 64;
 /// Parts of a chunk that are hashed side by side: each hash waits for its own last step only.
@@ -35,12 +43,24 @@ struct Greatest<'f> {
     transforms: &'f [(u64, u64); FEATURES],
     values: [u64; FEATURES],
     samples: usize,
+    /// Hashes from here on are no samples.
+    limit: u64,
 }
 
-impl Greatest<'_> {
+impl<'f> Greatest<'f> {
+    /// Of nothing, for a chunk of so many bytes.
+    fn new(transforms: &'f [(u64, u64); FEATURES], plain: usize) -> Greatest<'f> {
+        Greatest {
+            transforms,
+            values: [0; FEATURES],
+            samples: 0,
+            limit: 1 << (u64::BITS - sample_bits(plain)),
+        }
+    }
+
     #[inline]
     fn look_at(&mut self, hash: u64) {
-        if hash >> (u64::BITS - SAMPLE_BITS) == 0 {
+        if hash < self.limit {
             self.sample(hash);
         }
     }
@@ -72,11 +92,7 @@ impl Features {
 
     /// The super-features; `None` when too few positions were sampled.
     pub fn of(&self, plain: &[u8]) -> Option<SuperFeatures> {
-        let mut greatest = Greatest {
-            transforms: &self.transforms,
-            values: [0; FEATURES],
-            samples: 0,
-        };
+        let mut greatest = Greatest::new(&self.transforms, plain.len());
         if plain.len() < PARTS * 4 * WINDOW {
             self.roll(0, plain, &mut greatest);
         } else {
@@ -144,16 +160,8 @@ mod tests {
         let features = Features::derive(&[7; 32]);
         for len in [1023, 1024, 1025, 5000, 65_537] {
             let plain = noise(len, "parts");
-            let mut one = Greatest {
-                transforms: &features.transforms,
-                values: [0; FEATURES],
-                samples: 0,
-            };
-            let mut parts = Greatest {
-                transforms: &features.transforms,
-                values: [0; FEATURES],
-                samples: 0,
-            };
+            let mut one = Greatest::new(&features.transforms, len);
+            let mut parts = Greatest::new(&features.transforms, len);
             features.roll(0, &plain, &mut one);
             features.roll_in_parts(&plain, &mut parts);
             assert_eq!((one.values, one.samples), (parts.values, parts.samples));
@@ -161,13 +169,9 @@ mod tests {
     }
 
     #[test]
-    fn one_position_in_128_is_sampled() {
+    fn one_position_in_128_of_a_large_chunk_is_sampled() {
         let features = Features::derive(&[7; 32]);
-        let mut greatest = Greatest {
-            transforms: &features.transforms,
-            values: [0; FEATURES],
-            samples: 0,
-        };
+        let mut greatest = Greatest::new(&features.transforms, 1 << 20);
         features.roll(0, &noise(1 << 20, "samples"), &mut greatest);
         assert!(
             (7000..9500).contains(&greatest.samples),

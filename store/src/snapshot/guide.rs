@@ -17,7 +17,7 @@ use crate::writer::Like;
 /// Extents of the parent's file that are in memory at once: about 8 GiB of it, in 6 MiB.
 const PART: usize = 1 << 16;
 /// A stored chunk that covers less than one in so many bytes of a new one is no base of it.
-const LITTLE: u64 = 32;
+const LITTLE: u64 = 8;
 
 /// A file's chunks in the parent.
 pub(super) struct Guide {

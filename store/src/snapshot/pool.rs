@@ -3,7 +3,9 @@
 //! The calling thread walks, reads and cuts; workers hash, look up, encode and seal; one thread
 //! assembles the tree in order. Queues hold a bounded number of bytes.
 
+use std::io;
 use std::sync::Mutex;
+use std::thread::Builder;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -67,15 +69,16 @@ pub(super) fn run<'a, 'r>(
     std::thread::scope(|scope| {
         let (jobs, jobs_in) = bounded::<Job>(JOBS);
         let (steps, steps_in) = bounded::<Queued>(STEPS);
-        let workers: Vec<_> = lanes
-            .iter()
-            .map(|lane| {
-                let jobs = jobs_in.clone();
-                scope.spawn(move || work(lane, &jobs))
-            })
-            .collect();
+        let start = |n: usize, lane| {
+            let jobs = jobs_in.clone();
+            named(&format!("hucha-store-{n}")).spawn_scoped(scope, move || work(lane, &jobs))
+        };
+        let workers: io::Result<Vec<_>> = (0..).zip(&lanes).map(|(n, l)| start(n, l)).collect();
+        let workers = workers.map_err(AccessError::Spool)?;
         drop(jobs_in);
-        let assembler = scope.spawn(move || assemble(Assembler::new(writer), &steps_in));
+        let assembler = named("hucha-tree")
+            .spawn_scoped(scope, move || assemble(Assembler::new(writer), &steps_in));
+        let assembler = assembler.map_err(AccessError::Spool)?;
         let flow = Pooled {
             jobs,
             steps,
@@ -153,6 +156,11 @@ fn taken((root, totals, orphans): Assembled, mut problems: Problems) -> Taken {
         unfinished: None,
     };
     Taken { tree, problems }
+}
+
+/// A thread that says in lists of threads what it does.
+fn named(name: &str) -> Builder {
+    Builder::new().name(name.to_owned())
 }
 
 fn join<T>(handle: std::thread::ScopedJoinHandle<'_, T>) -> Result<T, AccessError> {
