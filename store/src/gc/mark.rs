@@ -294,11 +294,12 @@ const BASES: usize = 1 << 19;
 /// Weighs, in memory that grows with the packs and by two bits a chunk.
 ///
 /// Whether a chunk is usable asks for its bases, and for theirs. A pass asks for each base once all
-/// the same, because it must be kept: so it first takes each chunk's shallowest place in a valid pack
-/// on trust, and then looks whether each base of a place so taken has one too that is less deep.
-/// Then, by induction over depths, all of them are usable, and being the shallowest valid ones they
-/// are the shallowest usable ones. Where that does not hold, because a base is gone or was stored
-/// again as a deeper delta, the pass is repeated with [`View::usable_of`] for each chunk.
+/// the same, because it must be kept: so it first takes each chunk's shallowest place in a valid
+/// pack on trust, and then looks whether each base of a place so taken has one too that is less
+/// deep. Then, by induction over depths, all of them are usable, and being the shallowest valid
+/// ones they are the shallowest usable ones. Where that does not hold, because a base is gone or
+/// was stored again as a deeper delta, the pass is repeated with [`View::usable_of`] for each
+/// chunk.
 struct Weigher<'a> {
     repository: &'a Repository,
     view: &'a View<'a>,

@@ -6,9 +6,9 @@
 //! The set of a snapshot that was taken after another is mostly the other's. So a new snapshot is
 //! walked only where it differs from a *base*, one whose whole set is kept: what the base has is
 //! left out, and pages that it has are passed over with all that stands below them. The set that is
-//! kept is then *relative*, and counts only when that of its base is added to R too. A base's set is
-//! always whole: of three in a row, what is missing in the second and stands in the other two would
-//! be in no relative set.
+//! kept is then *relative*, and counts only when that of its base is added to R too. A base's set
+//! is always whole: of three in a row, what is missing in the second and stands in the other two
+//! would be in no relative set.
 
 use std::collections::{BTreeSet, HashSet};
 

@@ -5,8 +5,8 @@
 //! It takes a byte a chunk, lets 3 of 100 absent ids through to the file, and unlike filters of
 //! fingerprints it grows with what is applied. It is in memory alone, made by a pass over the file
 //! when so many look-ups were in vain that they cost as much as the pass, and speaks only for the
-//! very set of chunks that it was made of: state and filter say how many were numbered. What another
-//! process adds makes it silent, never wrong.
+//! very set of chunks that it was made of: state and filter say how many were numbered. What
+//! another process adds makes it silent, never wrong.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
