@@ -36,10 +36,49 @@ pub struct Stats {
     pub deltas: u64,
     /// Their plain bytes.
     pub plain_bytes: u64,
+    /// The same by encoding, in the order of [`crate::index::Encoding::ALL`]. How many bytes the
+    /// chunks of each take in packs is told by no row: those of a record share its length.
+    pub encodings: [Encoded; 4],
+    /// Depths of all deltas added up.
+    pub depths: u64,
+    /// The greatest depth.
+    pub deepest: u8,
     /// Plain bytes of all committed snapshots: what restoring every one would write.
     pub restore_bytes: u64,
     /// Bytes of packs that gc has condemned.
     pub condemned_bytes: u64,
+}
+
+/// Chunks of one encoding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Encoded {
+    /// How many.
+    pub chunks: u64,
+    /// Their plain bytes.
+    pub plain_bytes: u64,
+}
+
+impl Stats {
+    /// How deep deltas are on average; 0 of none.
+    pub fn mean_depth(&self) -> f64 {
+        match self.deltas {
+            0 => 0.0,
+            deltas => self.depths as f64 / deltas as f64,
+        }
+    }
+
+    fn add(&mut self, place: &Place) {
+        let plain = u64::from(place.plain);
+        self.chunks += 1;
+        self.deltas += u64::from(place.depth > 0);
+        self.plain_bytes += plain;
+        self.depths += u64::from(place.depth);
+        self.deepest = self.deepest.max(place.depth);
+        if let Some(encoded) = self.encodings.get_mut(place.encoding as usize) {
+            encoded.chunks += 1;
+            encoded.plain_bytes += plain;
+        }
+    }
 }
 
 /// Counts.
@@ -71,11 +110,7 @@ pub fn stats(repository: &Repository) -> Result<Stats, AccessError> {
             .sum::<u64>();
     }
     let exists = standing(repository, &packs)?;
-    each_chunk(repository, &exists, &mut |_, place| {
-        stats.chunks += 1;
-        stats.deltas += u64::from(place.depth > 0);
-        stats.plain_bytes += u64::from(place.plain);
-    })?;
+    each_chunk(repository, &exists, &mut |_, place| stats.add(place))?;
     Ok(stats)
 }
 
@@ -110,5 +145,34 @@ fn each_chunk(
                 each(found.number, place);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::Encryption;
+    use crate::index::Encoding;
+    use crate::testing::{chained_nights, new_repository};
+
+    #[test]
+    fn chunks_are_counted_by_encoding_and_depth() {
+        let (_, repository) = new_repository(Encryption::None, 0);
+        chained_nights(&repository, 4, 10);
+        let stats = stats(&repository).unwrap();
+        let of = |encoding: Encoding| stats.encodings[encoding as usize];
+        // Pages may be deltas as well.
+        let deltas = of(Encoding::Delta);
+        assert!((30..50).contains(&deltas.chunks), "{stats:?}");
+        assert!(deltas.plain_bytes >= 600_000, "{stats:?}");
+        assert_eq!(deltas.chunks, stats.deltas);
+        // Three nights of ten: 1, 2, 3 deep.
+        assert!((60..120).contains(&stats.depths), "{stats:?}");
+        assert_eq!(stats.deepest, 3);
+        let mean = stats.depths as f64 / stats.deltas as f64;
+        assert!((stats.mean_depth() - mean).abs() < 1e-9);
+        let sum = |part: fn(&Encoded) -> u64| stats.encodings.iter().map(part).sum::<u64>();
+        assert_eq!(sum(|e| e.chunks), stats.chunks);
+        assert_eq!(sum(|e| e.plain_bytes), stats.plain_bytes);
     }
 }

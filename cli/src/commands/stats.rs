@@ -1,6 +1,7 @@
 //! `stats`.
 
 use hucha_store::format::objects::Manifest;
+use hucha_store::index::Encoding;
 use hucha_store::repository::Repository;
 use hucha_store::stats::{self, SnapshotStats, Stats};
 
@@ -24,6 +25,16 @@ pub fn stats(run: &mut Run, args: &StatsArgs) -> Outcome {
 fn whole(run: &mut Run, repository: &Repository) -> Outcome {
     let stats = stats::stats(repository)?;
     if run.out.json {
+        let named = Encoding::ALL.iter().zip(&stats.encodings);
+        let encodings: Vec<serde_json::Value> = named
+            .map(|(encoding, encoded)| {
+                serde_json::json!({
+                    "encoding": encoding.name(),
+                    "chunks": encoded.chunks,
+                    "plain_bytes": encoded.plain_bytes,
+                })
+            })
+            .collect();
         run.out.object(
             "stats",
             &serde_json::json!({
@@ -32,6 +43,9 @@ fn whole(run: &mut Run, repository: &Repository) -> Outcome {
                 "packs": stats.packs,
                 "chunks": stats.chunks,
                 "deltas": stats.deltas,
+                "encodings": encodings,
+                "mean_depth": two_digits(stats.mean_depth()),
+                "greatest_depth": stats.deepest,
                 "stored_bytes": stats.stored_bytes,
                 "pack_bytes": stats.pack_bytes,
                 "plain_bytes": stats.plain_bytes,
@@ -56,8 +70,12 @@ fn whole(run: &mut Run, repository: &Repository) -> Outcome {
 fn ratio(large: u64, small: u64) -> f64 {
     match small {
         0 => 1.0,
-        small => (large as f64 / small as f64 * 100.0).round() / 100.0,
+        small => two_digits(large as f64 / small as f64),
     }
+}
+
+fn two_digits(number: f64) -> f64 {
+    (number * 100.0).round() / 100.0
 }
 
 fn table(stats: &Stats) -> Table {
@@ -102,6 +120,27 @@ fn table(stats: &Stats) -> Table {
     }
     let deltas = format!("{} of them deltas", text::count(stats.deltas));
     row("Chunks", text::count(stats.chunks), deltas);
+    for (encoding, encoded) in Encoding::ALL.iter().zip(&stats.encodings) {
+        if encoded.chunks == 0 {
+            continue;
+        }
+        let plain = text::size(encoded.plain_bytes);
+        let note = match encoding {
+            Encoding::Raw => format!("{plain} that do not compress"),
+            Encoding::Zstd => format!("{plain}, each by itself"),
+            Encoding::Shared => format!("{plain}, compressed with their neighbours"),
+            Encoding::Delta => format!(
+                "{plain}, {:.2} deep on average, {} at most",
+                stats.mean_depth(),
+                stats.deepest
+            ),
+        };
+        row(
+            &format!("  {}", encoding.name()),
+            text::count(encoded.chunks),
+            note,
+        );
+    }
     table
 }
 

@@ -34,16 +34,27 @@ pub enum Encoding {
 }
 
 impl Encoding {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Encoding; 4] = [
+        Encoding::Raw,
+        Encoding::Zstd,
+        Encoding::Delta,
+        Encoding::Shared,
+    ];
+
     /// The encoding behind a number on disk.
     pub fn from_number(number: u8) -> Option<Encoding> {
-        [
-            Encoding::Raw,
-            Encoding::Zstd,
-            Encoding::Delta,
-            Encoding::Shared,
-        ]
-        .into_iter()
-        .find(|e| *e as u8 == number)
+        Encoding::ALL.into_iter().find(|e| *e as u8 == number)
+    }
+
+    /// Its name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Encoding::Raw => "raw",
+            Encoding::Zstd => "zstd",
+            Encoding::Delta => "delta",
+            Encoding::Shared => "shared",
+        }
     }
 }
 
