@@ -36,8 +36,8 @@ pub struct Stats {
     pub deltas: u64,
     /// Their plain bytes.
     pub plain_bytes: u64,
-    /// The same by encoding, in the order of [`crate::index::Encoding::ALL`]. How many bytes the chunks of each
-    /// take in packs is told by no row: those of a record share its length.
+    /// The same by encoding, in the order of [`crate::index::Encoding::ALL`]. How many bytes the
+    /// chunks of each take in packs is told by no row: those of a record share its length.
     pub encodings: [Encoded; 4],
     /// Depths of all deltas added up.
     pub depths: u64,
