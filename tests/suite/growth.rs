@@ -1,5 +1,5 @@
 //! What nights cost: bytes that the whole repository grows by, encrypted, counted. Data and changes
-//! are seeded; cut points follow from the repository's key, so bounds leave a little room.
+//! are seeded; cut points follow from the repository's key, so bounds leave a third of room.
 
 use std::fs;
 use std::path::Path;
@@ -32,7 +32,7 @@ impl Nights {
     fn snapshot(&mut self) -> serde_json::Value {
         age(&self.data());
         let data = self.world.typed("data");
-        let taken = self.world.object(["snapshot", "--json", &data]);
+        let taken = self.world.object(["snapshot", &data]);
         self.sizes.push(bytes_below(&self.world.repository()));
         taken
     }
@@ -99,19 +99,19 @@ fn table(form: fn(&Table) -> Vec<u8>) -> (u64, u64) {
 #[test]
 fn a_night_of_a_dump_in_heap_order_costs_what_changed() {
     let (bytes, growth) = table(Table::in_heap_order);
-    assert!(growth < bytes / 60, "{growth} of {bytes}");
+    assert!(growth < bytes / 90, "{growth} of {bytes}");
 }
 
 #[test]
 fn a_night_of_a_dump_in_key_order_costs_what_changed() {
     let (bytes, growth) = table(Table::in_key_order);
-    assert!(growth < bytes / 100, "{growth} of {bytes}");
+    assert!(growth < bytes / 170, "{growth} of {bytes}");
 }
 
 #[test]
 fn a_night_of_a_database_in_pages_costs_what_changed() {
     let (bytes, growth) = table(Table::in_pages);
-    assert!(growth < bytes / 60, "{growth} of {bytes}");
+    assert!(growth < bytes / 80, "{growth} of {bytes}");
 }
 
 /// New versions stand below new paths: only what they resemble tells of the old ones.
@@ -130,7 +130,7 @@ fn a_night_of_packages_in_new_versions_costs_what_changed() {
     let (first, growth) = (nights.sizes[0], mean(&nights.growth()));
     println!("first {first}, growth {:?}", nights.growth());
     // A tenth of all files is new under another name.
-    assert!(growth < first / 40, "{growth} of {first}");
+    assert!(growth < first / 230, "{growth} of {first}");
 }
 
 /// Chains of deltas have an end; what comes after it must not cost more and more.
@@ -154,13 +154,13 @@ fn growth_does_not_creep_up() {
     let growth = nights.growth();
     let (early, late) = (mean(&growth[1..20]), mean(&growth[40..60]));
     println!("early {early}, late {late}; decoded {decoded:?}; {growth:?}");
-    assert!(late * 10 < early * 16, "{late} after {early}");
-    assert!(decoded[1] * 10 < decoded[0] * 14, "{decoded:?}");
+    assert!(late * 10 < early * 15, "{late} after {early}");
+    assert!(decoded[1] * 10 < decoded[0] * 15, "{decoded:?}");
 }
 
 /// What a restore of the latest snapshot decodes, bases among it.
 fn decoded_bytes(world: &World, back: &Path) -> u64 {
-    let done = world.object(["restore", "--json", "latest", &world.typed("back")]);
+    let done = world.object(["restore", "latest", &world.typed("back")]);
     fs::remove_dir_all(back).unwrap();
     done["decoded_bytes"].as_u64().unwrap()
 }

@@ -89,7 +89,7 @@ pub struct InitOptions {
 /// Size of the index's page cache in bytes.
 const INDEX_CACHE: usize = 48 << 20;
 /// Deltas that writers make are at most this deep.
-const DEFAULT_MAX_DEPTH: u8 = 8;
+const DEFAULT_MAX_DEPTH: u8 = 12;
 
 impl Repository {
     /// Makes a repository and opens it. The object `config` is put last: until then there is none,

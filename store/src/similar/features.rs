@@ -1,9 +1,10 @@
 //! Super-features: numbers that chunks share when they differ in few places.
 //!
 //! Odess (Zou et al., "The Dilemma between Deduplication and Locality", FAST 2021): a gear hash
-//! rolls over the chunk, one position in 128 (of a small one more) is sampled, each of twelve linear transforms of the
-//! samples keeps its greatest value, and four of these at a time make one super-feature. Table and
-//! transforms come from a key, so what is shared tells nothing to those who lack it.
+//! rolls over the chunk, one position in 128 is sampled (more of a small chunk), each of twelve
+//! linear transforms of the samples keeps its greatest value, and four of these at a time make one
+//! super-feature. Table and transforms come from a key, so what is shared tells nothing to those
+//! who lack it.
 
 /// Super-features of a chunk.
 pub(crate) const SUPER_FEATURES: usize = 3;

@@ -7,11 +7,12 @@ use crate::error::AccessError;
 use crate::format::objects::TreeRoot;
 use crate::format::page::PageKind;
 use crate::id::ChunkId;
+use crate::index::MAX_BASES;
 use crate::record::World;
 use crate::snapshot::intake::{Problems, Step};
 use crate::source::Problem;
 use crate::tree::{ContentBuilder, PageStore, Totals, TreeBuilder};
-use crate::writer::{Lane, Writer};
+use crate::writer::{Lane, Like, Writer};
 
 /// What an assembly gives: root, totals, and later names of files that could not be read.
 pub(crate) type Assembled = (Option<TreeRoot>, Totals, Problems);
@@ -37,23 +38,50 @@ pub(crate) struct Assembler<'w, 'r> {
     pub orphans: Problems,
 }
 
-/// Stores pages, leaves as deltas of the parent's page at the same place.
+/// Stores pages, as deltas of pages of the parent that hold the same paths, or of others that they
+/// resemble.
 pub(super) struct Pages<'w, 'r> {
     lane: Lane<'w, 'r>,
-    like: Option<ChunkId>,
+    like: SamePaths,
+}
+
+/// Pages of the parent that hold what the leaf at hand holds, the last one first.
+#[derive(Default)]
+struct SamePaths(Vec<ChunkId>);
+
+impl SamePaths {
+    fn add(&mut self, page: Option<ChunkId>) {
+        if let Some(page) = page.filter(|page| self.0.first() != Some(page)) {
+            self.0.insert(0, page);
+            self.0.truncate(MAX_BASES);
+        }
+    }
+}
+
+/// What a page may be based on.
+struct Bases<'a>(&'a [ChunkId]);
+
+impl Like for Bases<'_> {
+    fn bases(&self, _: usize) -> Vec<ChunkId> {
+        self.0.to_vec()
+    }
+
+    fn met(&mut self, _: &ChunkId) -> bool {
+        false
+    }
 }
 
 impl<'w, 'r> Pages<'w, 'r> {
     pub fn new(writer: &'w Writer<'r>) -> Pages<'w, 'r> {
         Pages {
             lane: writer.lane(World::Pages),
-            like: None,
+            like: SamePaths::default(),
         }
     }
 
-    /// The page that the next ones resemble.
+    /// A page that the next ones resemble.
     pub fn like(&mut self, page: Option<ChunkId>) {
-        self.like = page.or(self.like);
+        self.like.add(page);
     }
 
     /// Seals what was stored.
@@ -64,11 +92,12 @@ impl<'w, 'r> Pages<'w, 'r> {
 
 impl PageStore for Pages<'_, '_> {
     fn store_page(&mut self, kind: PageKind, page: &[u8]) -> Result<ChunkId, AccessError> {
-        let bases: &[ChunkId] = match (&self.like, kind) {
-            (Some(like), PageKind::Leaf) => std::slice::from_ref(like),
-            _ => &[],
-        };
-        Ok(self.lane.store(page, bases)?.id)
+        if kind != PageKind::Leaf {
+            return Ok(self.lane.store_like(page, &mut Bases(&[]))?.id);
+        }
+        let stored = self.lane.store_like(page, &mut Bases(&self.like.0))?;
+        self.like.0.truncate(1);
+        Ok(stored.id)
     }
 }
 
@@ -105,7 +134,7 @@ impl<'w, 'r> Assembler<'w, 'r> {
                 self.push(&entry, None)
             }
             Step::Begin(entry, like) => {
-                self.pages.like = like.or(self.pages.like);
+                self.pages.like(like);
                 self.open = Some((entry, ContentBuilder::default()));
                 Ok(())
             }
@@ -157,7 +186,7 @@ impl<'w, 'r> Assembler<'w, 'r> {
     fn push(&mut self, entry: &Entry, like: Option<ChunkId>) -> Result<(), AccessError> {
         self.tree.push(self.keys, &mut self.pages, entry)?;
         // A page that this entry closed was still like the page before.
-        self.pages.like = like.or(self.pages.like);
+        self.pages.like(like);
         Ok(())
     }
 

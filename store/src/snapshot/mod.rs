@@ -2,8 +2,9 @@
 //! "Writer").
 //!
 //! This file is the order of steps; `parents` says what to compare with, `intake` reads and cuts,
-//! `guide` knows what of the parent a changed file resembles, `assemble` builds the tree, `pool` runs them on threads, `checkpoint` commits what a long run
-//! has so far, `republish` is a fenced writer's second run, `rewrite` a snapshot without some of
+//! `guide` knows what of the parent a changed file resembles, `assemble` builds the tree, `pool`
+//! runs them on threads, `checkpoint` commits what a long run has so far, `republish` is a fenced
+//! writer's second run, `rewrite` a snapshot without some of
 //! its entries; both `carry` over what is stored.
 
 mod assemble;

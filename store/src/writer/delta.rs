@@ -56,26 +56,27 @@ impl Lane<'_, '_> {
         for base in similar.find(&features) {
             bases.extend(self.whole_id(&base)?);
         }
-        if best.is_none() && !self.writer.dry {
-            similar.insert(&features, &id);
-        }
         bases.retain(|base| *base != id);
         let moved = bases.iter().any(|base| like.met(base));
         let mut all = match moved {
             true => like.bases(plain.len()),
             false => near.clone(),
         };
+        bases.truncate(MAX_BASES / 2);
         all.retain(|base| !bases.contains(base));
-        all.truncate(MAX_BASES - bases.len().min(MAX_BASES));
-        bases.extend(all);
-        if bases.is_empty() || bases == near {
-            return Ok(best);
+        all.truncate(MAX_BASES - bases.len());
+        all.extend(bases);
+        let best = match all.is_empty() || all == near {
+            true => best,
+            false => {
+                let other = self.delta(id, plain, &all)?;
+                std::cmp::min_by_key(best, other, size)
+            }
+        };
+        if size(&best) > plain.len() / CLEARLY && !self.writer.dry {
+            similar.insert(&features, &id);
         }
-        let other = self.delta(id, plain, &bases)?;
-        Ok(match size(&other) < size(&best) {
-            true => other,
-            false => best,
-        })
+        Ok(best)
     }
 
     /// The chunk against its bases, if that is at least a fifth smaller than without.
@@ -190,7 +191,8 @@ impl Link {
 /// since then once, and gives room for `cap - d - 1` deltas of one night each before the chain is
 /// full again, or for about half the square of that when it is gone back to several times, at two
 /// nights each. Where the mean of these is least is the place, the shallowest of several. With a
-/// cap of 8 the mean distance is 1 for 8 nights, 2 until the 45th, then between 3 and 4.
+/// cap of 8 the mean distance is 1 for 8 nights, 2 until the 45th, then between 3 and 4; with 12,
+/// 1 for 12 nights and 2 until the 91st.
 fn go_back(chain: &[Link], cap: u8) -> Option<usize> {
     let first = chain.first()?;
     let nights = |from: u32| f64::from(first.pack.saturating_sub(from));

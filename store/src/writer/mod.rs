@@ -2,8 +2,8 @@
 //! (gc-protocol.md, writer steps 4 and 5).
 //!
 //! Any number of threads store at once, each through a [`Lane`] of its own. Every pack is
-//! acknowledged before its rows go into a segment, every segment before a commit. `lane` encodes and
-//! seals, `delta` chooses bases.
+//! acknowledged before its rows go into a segment, every segment before a commit. `lane` encodes
+//! and seals, `delta` chooses bases.
 
 mod delta;
 mod lane;

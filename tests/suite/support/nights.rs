@@ -1,5 +1,5 @@
-//! Seeded nights of data that changes a little: a table as a dump in heap order or in key order, the
-//! same in pages that are changed in place, and a tree of packages in versions.
+//! Seeded nights of data that changes a little: a table as a dump in heap order or in key order,
+//! the same in pages that are changed in place, and a tree of packages in versions.
 
 use std::fs;
 use std::path::Path;
