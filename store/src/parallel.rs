@@ -1,6 +1,7 @@
 //! Jobs on several threads, or one after the other in the calling thread.
 
 use std::sync::Mutex;
+use std::thread::Builder;
 
 /// Does every job. With 0 threads, or when there is but one job, it does so here and in order; else
 /// the calling thread is one of them. A job is taken when there is a thread for it.
@@ -23,7 +24,10 @@ pub(crate) fn each<J: Send>(
     };
     std::thread::scope(|scope| {
         for _ in 1..threads {
-            scope.spawn(run);
+            // Without another thread those that there are do the rest.
+            if Builder::new().spawn_scoped(scope, run).is_err() {
+                break;
+            }
         }
         run();
     });

@@ -5,6 +5,7 @@
 
 mod ahead;
 
+use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -42,7 +43,12 @@ pub(crate) struct Budget {
     depth: u8,
     /// Places that may still be tried.
     steps: u32,
+    /// Bases that were decoded for it, so that each is decoded once whatever else is kept.
+    done: HashMap<BaseRef, Arc<Verified>>,
 }
+
+/// Bases that are remembered for one chunk.
+const MAX_DONE: usize = 64;
 
 impl Budget {
     /// For one chunk and everything it is based on.
@@ -50,6 +56,7 @@ impl Budget {
         Budget {
             depth: MAX_DEPTH,
             steps: MAX_STEPS,
+            done: HashMap::new(),
         }
     }
 
@@ -372,20 +379,23 @@ impl<'r> Reader<'r> {
         bases.iter().map(base).collect()
     }
 
-    /// The bytes of a chunk that stands at a place, verified in this process.
+    /// The bytes of a chunk, read at this place and verified in this process.
     pub fn verified(
         &self,
         world: World,
         id: &ChunkId,
         place: &Place,
     ) -> Result<Arc<Verified>, AccessError> {
-        if let Some(known) = self.kept(id) {
+        let pack = self.repository.index().pack(place.pack);
+        let here = |known: &Arc<Verified>| {
+            let stand = known.stand;
+            let same = (stand.offset, stand.slot) == (place.offset, place.slot);
+            same && pack.as_ref().is_some_and(|pack| pack.id == stand.pack)
+        };
+        if let Some(known) = self.kept(id).filter(here) {
             return Ok(known);
         }
-        let verified = match self.read_place(world, id, place, &mut Budget::new()) {
-            Ok(verified) => verified,
-            Err(_) => self.try_chunk(world, id, &mut Budget::new())?,
-        };
+        let verified = self.read_place(world, id, place, &mut Budget::new())?;
         let verified = Arc::new(verified);
         self.bases.insert(id.as_base(), Arc::clone(&verified));
         Ok(verified)
@@ -415,6 +425,9 @@ impl<'r> Reader<'r> {
         base: BaseRef,
         budget: &mut Budget,
     ) -> Result<Arc<Verified>, AccessError> {
+        if let Some(known) = budget.done.get(&base) {
+            return Ok(Arc::clone(known));
+        }
         if let Some(known) = self.bases.get(&base) {
             return Ok(known);
         }
@@ -432,6 +445,9 @@ impl<'r> Reader<'r> {
                 Ok(verified) => {
                     let verified = Arc::new(verified);
                     self.bases.insert(base, Arc::clone(&verified));
+                    if budget.done.len() < MAX_DONE {
+                        budget.done.insert(base, Arc::clone(&verified));
+                    }
                     return Ok(verified);
                 }
                 // Trouble says more than damage.
@@ -464,7 +480,15 @@ impl<'r> Reader<'r> {
         let fetch = |from: u64, len: u64| self.fetch(pack, from, len);
         let (from, len) = (u64::from(offset), u64::from(stored));
         let piece = self.ahead.get(pack, from, len, &fetch)?;
-        let record = Arc::new(self.open(world, pack, offset, piece.bytes())?);
+        let record = match self.open(world, pack, offset, piece.bytes()) {
+            // It may have been read badly, and with it what else was read then.
+            Err(e) if e.is_damage() => {
+                self.ahead.forget(pack, from);
+                self.open(world, pack, offset, &self.fetch(pack, from, len)?)?
+            }
+            other => other?,
+        };
+        let record = Arc::new(record);
         self.records.insert((pack, offset), Arc::clone(&record));
         Ok(record)
     }

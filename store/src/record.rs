@@ -121,7 +121,12 @@ pub(crate) struct RecordBuilder {
     /// Small chunks, plain: they become one shared frame.
     shared: Vec<(ChunkId, Vec<u8>)>,
     plain: usize,
+    /// Bytes of bases that are kept until it is sealed.
+    held: usize,
 }
+
+/// A record with so many bytes of bases takes no further chunk.
+const MAX_HELD: usize = 1 << 20;
 
 impl RecordBuilder {
     /// Whether one more chunk of `plain` bytes has room.
@@ -131,12 +136,14 @@ impl RecordBuilder {
         if crate::testing::is_single() {
             return count == 0;
         }
-        count == 0 || (count < MAX_RECORD_CHUNKS && self.plain + plain <= MAX_RECORD_PLAIN)
+        let room = count < MAX_RECORD_CHUNKS && self.plain + plain <= MAX_RECORD_PLAIN;
+        count == 0 || (room && self.held < MAX_HELD)
     }
 
     /// Adds a chunk with an encoding of its own.
     pub fn push(&mut self, chunk: EncodedChunk) {
         self.plain += chunk.row.plain as usize;
+        self.held += chunk.bases.iter().map(|b| b.plain.len()).sum::<usize>();
         self.chunks.push(chunk);
     }
 
@@ -160,7 +167,7 @@ impl RecordBuilder {
         let mut chunks = std::mem::take(&mut self.chunks);
         let shared = std::mem::take(&mut self.shared);
         chunks.extend(join_shared(shared, encoder)?);
-        self.plain = 0;
+        (self.plain, self.held) = (0, 0);
         let rows: Vec<TableRow> = chunks.iter().map(|c| c.row).collect();
         let size: usize = chunks.iter().map(|c| c.bytes.len()).sum();
         let table: usize = rows.iter().map(|r| 39 + 16 * r.bases.len()).sum();

@@ -3,6 +3,7 @@
 //! repair.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use crate::id::PackId;
 
@@ -66,13 +67,13 @@ impl BadPacks {
         records.insert(offset, BadRecord::Whole(why));
     }
 
-    /// Adds a slot of a record that opens.
+    /// Adds a slot of a record that opens; a fault of its own says more than one of a base.
     pub fn slot(&mut self, pack: PackId, offset: u32, slot: u8, bad: BadSlot) {
         let records = &mut self.packs.entry(pack).or_default().records;
         let record = records.entry(offset);
         if let BadRecord::Slots(slots) = record.or_insert_with(|| BadRecord::Slots(BTreeMap::new()))
         {
-            slots.insert(slot, bad);
+            add_slot(slots, slot, bad);
         }
     }
 
@@ -81,7 +82,12 @@ impl BadPacks {
         for (id, pack) in other.packs {
             let known = self.packs.entry(id).or_default();
             known.object = known.object.take().or(pack.object);
-            known.records.extend(pack.records);
+            for (offset, record) in pack.records {
+                match known.records.entry(offset) {
+                    Entry::Vacant(vacant) => drop(vacant.insert(record)),
+                    Entry::Occupied(mut occupied) => occupied.get_mut().join(record),
+                }
+            }
         }
     }
 
@@ -104,6 +110,28 @@ impl BadPacks {
                 fault: Fault::Own,
             }),
         }
+    }
+}
+
+impl BadRecord {
+    /// Adds what was found of the same record elsewhere.
+    fn join(&mut self, other: BadRecord) {
+        match (self, other) {
+            (BadRecord::Slots(known), BadRecord::Slots(slots)) => {
+                for (slot, bad) in slots {
+                    add_slot(known, slot, bad);
+                }
+            }
+            (known @ BadRecord::Slots(_), whole) => *known = whole,
+            (BadRecord::Whole(_), _) => {}
+        }
+    }
+}
+
+fn add_slot(slots: &mut BTreeMap<u8, BadSlot>, slot: u8, bad: BadSlot) {
+    let known = slots.get(&slot).map(|known| known.fault);
+    if known != Some(Fault::Own) {
+        slots.insert(slot, bad);
     }
 }
 
@@ -132,5 +160,41 @@ impl BadPack {
             (Some(object), None) => Some(object.clone()),
             (None, records) => records,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_was_found_is_lost_when_findings_are_joined() {
+        let pack = PackId([1; 32]);
+        let slot = |slot: u8, fault: Fault| {
+            let mut bad = BadPacks::default();
+            let why = format!("{fault:?}");
+            bad.slot(pack, 7, slot, BadSlot { why, fault });
+            bad
+        };
+        let fault = |bad: &BadPacks, slot| bad.at(&pack, 7, slot).map(|s| s.fault);
+        let mut all = BadPacks::default();
+        all.join(slot(1, Fault::Own));
+        all.join(slot(2, Fault::Base));
+        all.join(slot(1, Fault::Base));
+        assert_eq!(fault(&all, 1), Some(Fault::Own));
+        assert_eq!(fault(&all, 2), Some(Fault::Base));
+        assert_eq!(fault(&all, 3), None);
+        assert!(all.lacks_bases(&pack));
+        all.join(slot(2, Fault::Own));
+        assert_eq!(fault(&all, 2), Some(Fault::Own));
+        let mut whole = BadPacks::default();
+        whole.record(pack, 7, "it does not open".into());
+        all.join(whole);
+        all.join(slot(4, Fault::Base));
+        assert_eq!(
+            fault(&all, 3),
+            Some(Fault::Own),
+            "none of its chunks is whole"
+        );
     }
 }

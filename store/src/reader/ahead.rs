@@ -94,6 +94,12 @@ impl Ahead {
         Err(((last.end - last.start) * 2).clamp(LEAST, MOST).max(len))
     }
 
+    /// Forgets what was read around an offset of a pack.
+    pub fn forget(&self, pack: PackId, offset: u64) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|s| s.pack != pack || !(s.start..s.end).contains(&offset));
+    }
+
     fn remember(&self, stretch: Stretch) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= MAX_STRETCHES {

@@ -71,7 +71,7 @@ impl Repository {
 
     /// Deepest delta that writers make here.
     pub(crate) fn max_depth(&self) -> u8 {
-        self.config.max_depth
+        self.config.max_depth.min(crate::format::MAX_DEPTH - 1)
     }
 
     /// Which stored chunks resemble a new one.

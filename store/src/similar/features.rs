@@ -7,7 +7,7 @@
 //! who lack it.
 
 /// Super-features of a chunk.
-pub(crate) const SUPER_FEATURES: usize = 3;
+const SUPER_FEATURES: usize = 3;
 /// Features that are joined in each.
 const JOINED: usize = 4;
 const FEATURES: usize = SUPER_FEATURES * JOINED;

@@ -14,7 +14,7 @@ use crate::index::MAX_BASES;
 use crate::tree::Tree;
 use crate::writer::Like;
 
-/// Extents of the parent's file that are in memory at once: about 8 GiB of it, in 6 MiB.
+/// Extents of the parent's file that are in memory at once: about 8 GiB of it, in 8 MiB.
 const PART: usize = 1 << 16;
 /// A stored chunk that covers less than one in so many bytes of a new one is no base of it.
 const LITTLE: u64 = 8;
@@ -180,6 +180,10 @@ impl Like for InParent<'_> {
         let Some(placed) = known.and_then(|n| near.part.chunks.get(n as usize)) else {
             return false;
         };
+        // One that lies at the edge of what is in memory would ask for another part each time.
+        if !(near.part.from..near.part.to).contains(&placed.offset) {
+            return false;
+        }
         let shift = placed.offset as i64 - self.offset as i64;
         if shift == self.shift {
             return false;

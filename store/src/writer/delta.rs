@@ -20,7 +20,7 @@ const POOR: usize = 48;
 /// What bases cost beside the delta: their names in record and segment.
 const PER_BASE: usize = 32;
 /// Bytes of bases that are joined at most.
-const MAX_PREFIX: usize = 1 << 20;
+const MAX_PREFIX: usize = (1 << 20) - 1;
 
 /// Bases of one chunk, verified.
 #[derive(Default)]
@@ -118,6 +118,11 @@ impl Lane<'_, '_> {
             return Ok(());
         };
         let place = usable.place;
+        // What resembles it may be a page, or the other way round.
+        let pack = self.writer.repository.index().pack(place.pack);
+        if pack.is_none_or(|pack| pack.tree != self.world.is_pages()) {
+            return Ok(());
+        }
         let name = base.as_base();
         let known = base == *id || chosen.refs.iter().any(|other| other == name);
         let room = chosen.bytes + place.plain as usize <= MAX_PREFIX;
