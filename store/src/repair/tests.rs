@@ -300,7 +300,7 @@ fn what_a_bad_pack_still_gives_is_copied() {
 #[test]
 fn giving_up_saves_the_rest() {
     // With other cut points the record that is hit may hold a chunk of a/one, too.
-    crate::crypto::seeded::seed(b"giving up");
+    crate::crypto::seeded::seed(b"give up");
     let (memory, source) = two(PLAIN);
     let lost = &source.files[&b"a/two"[..]];
     let key = pack_of(&memory, lost);
