@@ -153,9 +153,12 @@ fn growth_does_not_creep_up() {
     nights.assert_restores();
     let growth = nights.growth();
     let (early, late) = (mean(&growth[1..20]), mean(&growth[40..60]));
-    println!("early {early}, late {late}; decoded {decoded:?}; {growth:?}");
-    assert!(late * 10 < early * 15, "{late} after {early}");
-    assert!(decoded[1] * 10 < decoded[0] * 15, "{decoded:?}");
+    let bytes = table.in_heap_order().len() as u64;
+    println!("{bytes} bytes; early {early}, late {late}; decoded {decoded:?}; {growth:?}");
+    // All chunks of so small a table leave their chains in the same few nights.
+    assert!(late * 10 < early * 18, "{late} after {early}");
+    assert!(late < bytes / 45, "{late} of {bytes}");
+    assert!(decoded[1] * 10 < decoded[0] * 16, "{decoded:?}");
 }
 
 /// What a restore of the latest snapshot decodes, bases among it.

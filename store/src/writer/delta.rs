@@ -69,8 +69,10 @@ impl Lane<'_, '_> {
         let best = match all.is_empty() || all == near {
             true => best,
             false => {
+                // Each base is one thing more that can be lost, and that a restore decodes.
                 let other = self.delta(id, plain, &all)?;
-                std::cmp::min_by_key(best, other, size)
+                let worth = size(&other) < size(&best) / 10 * 9;
+                if worth { other } else { best }
             }
         };
         if size(&best) > plain.len() / CLEARLY && !self.writer.dry {
