@@ -286,10 +286,12 @@ impl Walker<'_, '_> {
         Ok(walked)
     }
 
-    /// Keeps a set, unless something is missing in it.
+    /// Keeps a set, unless something is missing in it, or its numbers are not those of the cache
+    /// whose generation it would be kept under: then a later gc would delete what lives.
     fn keep(&self, manifest: &Manifest, walked: &Walked, base: Option<Uuid>) -> bool {
         let complete = walked.missing.is_empty() && walked.lost.is_empty();
-        if complete {
+        let keeps = complete && self.repository.index().has_numbers_of(self.generation);
+        if keeps {
             store(
                 self.repository,
                 manifest.name,
@@ -297,7 +299,7 @@ impl Walker<'_, '_> {
                 &walked.own,
             );
         }
-        complete
+        keeps
     }
 
     /// What a snapshot refers to beside `base`.
@@ -413,12 +415,15 @@ pub(super) fn prune(repository: &Repository, snapshots: &SnapshotList) {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use super::*;
     use crate::backend::{Area, Backend, Counting, Memory};
     use crate::crypto::Encryption;
     use crate::forget::forget;
     use crate::gc::{GcOptions, gc};
+    use crate::id::BaseRef;
+    use crate::index::{Applied, Apply, Found, Index, IndexError, KnownPack, Load, MemoryIndex};
     use crate::monitor::Silent;
     use crate::notes::Notes;
     use crate::repository::InitOptions;
@@ -559,6 +564,120 @@ mod tests {
                     assert_same(&reach(&repository).chunks, &walked(&repository), &when);
                 }
             }
+        }
+    }
+
+    /// A cache that another process may hold, and that may fail at some look-up.
+    #[derive(Default)]
+    struct Moody {
+        inner: MemoryIndex,
+        busy: AtomicBool,
+        /// Look-ups until the one that fails; 0: none does.
+        fails_in: AtomicUsize,
+        found: AtomicUsize,
+    }
+
+    impl Index for Moody {
+        fn applied(&self) -> Result<Vec<Applied>, IndexError> {
+            self.inner.applied()
+        }
+
+        fn load(&self, load: &mut dyn Load) -> Result<Apply, IndexError> {
+            if self.busy.load(Ordering::Relaxed) {
+                return Ok(Apply::Busy);
+            }
+            self.inner.load(load)
+        }
+
+        fn find(&self, id: &ChunkId) -> Result<Option<Found>, IndexError> {
+            self.found.fetch_add(1, Ordering::Relaxed);
+            let left = self.fails_in.load(Ordering::Relaxed);
+            self.fails_in
+                .store(left.saturating_sub(1), Ordering::Relaxed);
+            if left == 1 {
+                return Err(IndexError("it fails".into()));
+            }
+            self.inner.find(id)
+        }
+
+        fn find_base(&self, base: &BaseRef) -> Result<Vec<Found>, IndexError> {
+            self.inner.find_base(base)
+        }
+
+        fn scan(&self, after: Option<&ChunkId>, limit: usize) -> Result<Vec<Found>, IndexError> {
+            self.inner.scan(after, limit)
+        }
+
+        fn packs(&self) -> Result<Vec<KnownPack>, IndexError> {
+            self.inner.packs()
+        }
+
+        fn generation(&self) -> Result<u64, IndexError> {
+            self.inner.generation()
+        }
+
+        fn clear(&self) -> Result<(), IndexError> {
+            self.inner.clear()
+        }
+    }
+
+    /// Three snapshots, the last one written while the cache was `busy`.
+    fn moody(busy: bool) -> (Repository, Arc<Moody>) {
+        let (_, mut repository) = repository();
+        let index = Arc::new(Moody::default());
+        repository.replace_index(index.clone());
+        let mut source = MapSource::default();
+        (0..200).for_each(|file| put(&mut source, file, "first"));
+        for night in ["first", "second", "third"] {
+            index
+                .busy
+                .store(busy && night == "third", Ordering::Relaxed);
+            (0..60).for_each(|file| put(&mut source, file, night));
+            take(&repository, &mut source);
+        }
+        (repository, index)
+    }
+
+    #[test]
+    fn numbers_of_an_overlay_are_not_kept() {
+        let (mut repository, index) = moody(true);
+        let all = SnapshotList::read(&repository).unwrap().committed;
+        let generation = index.generation().unwrap();
+        repository.update_index().unwrap();
+        let reader = Reader::new(&repository);
+        refers_to(&repository, &reader, &all[2], generation).unwrap();
+        assert_eq!(load(&repository, all[2].name, generation), None);
+        let counted = crate::stats::of_snapshots(&repository, &all, &all).unwrap();
+        for manifest in &all {
+            assert_eq!(load(&repository, manifest.name, generation), None);
+        }
+        // A later process finds the cache idle.
+        index.busy.store(false, Ordering::Relaxed);
+        repository.replace_index(index.clone());
+        assert_same(&reach(&repository).chunks, &walked(&repository), "later");
+        let again = crate::stats::of_snapshots(&repository, &all, &all).unwrap();
+        assert_eq!(counted, again);
+    }
+
+    #[test]
+    fn numbers_of_a_replaced_cache_are_not_kept() {
+        let (mut repository, index) = moody(false);
+        let forget_all = |repository: &Repository| {
+            let state = &repository.environment().state;
+            state.names("refs-").iter().for_each(|n| state.remove(n));
+        };
+        index.found.store(0, Ordering::Relaxed);
+        reach(&repository);
+        let finds = index.found.load(Ordering::Relaxed);
+        assert!(finds > 10, "{finds}");
+        for at in 1..=finds {
+            forget_all(&repository);
+            index.fails_in.store(at, Ordering::Relaxed);
+            reach(&repository);
+            assert_eq!(index.fails_in.load(Ordering::Relaxed), 0);
+            repository.replace_index(index.clone());
+            let when = format!("look-up {at} of {finds}");
+            assert_same(&reach(&repository).chunks, &walked(&repository), &when);
         }
     }
 }

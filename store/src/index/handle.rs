@@ -197,6 +197,16 @@ impl IndexHandle {
         self.ask(segments, |state| state.index.index.generation())
     }
 
+    /// Whether chunk numbers that were given here since this was the generation may be kept under
+    /// it: the cache is still the same, and none of them is that of an overlay.
+    pub fn has_numbers_of(&self, generation: u64) -> bool {
+        let Ok(state) = self.state.read() else {
+            return false;
+        };
+        let now = state.index.index.generation();
+        state.overlay.is_none() && now.is_ok_and(|now| now == generation)
+    }
+
     /// Segments that do not open, with the reason: their rows are missing here.
     pub fn damaged(&self) -> Vec<(SegmentId, String)> {
         let Ok(damaged) = self.damaged.lock() else {

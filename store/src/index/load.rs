@@ -117,14 +117,15 @@ impl<'f> Gathered<'f> {
             let part = part.ok_or_else(|| IndexError("an id belongs to no part".into()))?;
             encode(row, number, &mut part.bytes);
             if let Some(folder) = self.folder.filter(|_| part.bytes.len() >= EXTENT) {
-                let file = match &mut self.file {
-                    Some(file) => file,
-                    none => none.insert(crate::pack::spool_file(folder).map_err(failed)?),
-                };
-                file.write_all(&part.bytes).map_err(failed)?;
-                part.aside.push((self.end, part.bytes.len() as u32));
-                self.end += part.bytes.len() as u64;
-                part.bytes.clear();
+                match lay_aside(&mut self.file, folder, &part.bytes) {
+                    Ok(()) => {
+                        part.aside.push((self.end, part.bytes.len() as u32));
+                        self.end += part.bytes.len() as u64;
+                        part.bytes.clear();
+                    }
+                    // A full disk, or no permission: the rest stays in memory.
+                    Err(_) => self.folder = None,
+                }
             }
         }
         Ok(())
@@ -134,6 +135,15 @@ impl<'f> Gathered<'f> {
     pub fn rewind(&mut self) {
         self.next = 0;
     }
+}
+
+/// Appends to the unnamed file. After an error it is read, but never written again.
+fn lay_aside(file: &mut Option<File>, folder: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let file = match file {
+        Some(file) => file,
+        none => none.insert(crate::pack::spool_file(folder)?),
+    };
+    file.write_all(bytes)
 }
 
 impl Part {
@@ -157,7 +167,7 @@ impl Part {
 }
 
 fn failed(error: std::io::Error) -> IndexError {
-    IndexError(format!("rows cannot be laid aside: {error}"))
+    IndexError(format!("rows that were laid aside cannot be read: {error}"))
 }
 
 impl Load for Gathered<'_> {
@@ -227,4 +237,53 @@ fn decode(mut bytes: &[u8], rows: &mut Vec<SegmentRow>) -> Result<(), IndexError
         });
     }
     if bytes.is_empty() { Ok(()) } else { Err(bad()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::suite::{run_of, segment_id};
+    use super::*;
+
+    fn rows(gathered: &mut Gathered<'_>) -> Vec<SegmentRow> {
+        let mut rows = Vec::new();
+        while let Some(part) = gathered.next().unwrap() {
+            rows.extend(part);
+        }
+        rows
+    }
+
+    fn in_parts(folder: Option<&Path>) -> Gathered<'_> {
+        Gathered::new(PART_ROWS * ROW_BYTES * 4, folder)
+    }
+
+    #[test]
+    fn rows_that_cannot_be_laid_aside_stay_in_memory() {
+        let (one, two) = (run_of(0, 6000, 1), run_of(6000, 6000, 2));
+        let mut model = in_parts(None);
+        model.add(segment_id(1), &one).unwrap();
+        model.add(segment_id(2), &two).unwrap();
+        let rows_of_all = rows(&mut model);
+        assert_eq!(rows_of_all.len(), 12_000);
+        // The folder is not there.
+        let dir = tempfile::tempdir().unwrap();
+        let nowhere = dir.path().join("nowhere");
+        let mut gathered = in_parts(Some(&nowhere));
+        gathered.add(segment_id(1), &one).unwrap();
+        gathered.add(segment_id(2), &two).unwrap();
+        assert!(gathered.file.is_none());
+        assert!(rows(&mut gathered) == rows_of_all);
+        // What was laid aside before the first error counts.
+        let name = dir.path().join("spool");
+        let mut gathered = in_parts(Some(dir.path()));
+        gathered.file = Some(File::create_new(&name).unwrap());
+        gathered.add(segment_id(1), &one).unwrap();
+        let aside = gathered.end;
+        assert!(aside > 0);
+        gathered.file = Some(File::open(&name).unwrap());
+        gathered.add(segment_id(2), &two).unwrap();
+        assert_eq!((gathered.end, gathered.folder), (aside, None));
+        assert!(rows(&mut gathered) == rows_of_all);
+        gathered.rewind();
+        assert!(rows(&mut gathered) == rows_of_all);
+    }
 }

@@ -33,6 +33,12 @@ struct Chunk {
     places: Vec<Place>,
 }
 
+/// A load that began: the numbers of its packs, and the generation that they belong to.
+struct Begun {
+    packs: Vec<PackNumber>,
+    generation: u64,
+}
+
 /// A generation that no other index, in this process or another, has ever had: what somebody kept
 /// under the numbers of one must never be taken for those of another.
 fn fresh_generation() -> u64 {
@@ -70,20 +76,41 @@ impl MemoryIndex {
 }
 
 impl State {
-    fn load(&mut self, load: &dyn Load, rows: Vec<SegmentRow>) -> Result<(), IndexError> {
-        let mut is_new = false;
-        for segment in load.segments() {
-            let supersedes = segment.supersedes.clone();
-            is_new |= self.applied.insert(segment.id, supersedes).is_none();
+    /// Numbers the packs of a load; `None` when all its segments were applied before.
+    fn begin(&mut self, load: &dyn Load) -> Result<Option<Begun>, IndexError> {
+        let is_new = |s: &Applied| !self.applied.contains_key(&s.id);
+        if !load.segments().iter().any(is_new) {
+            return Ok(None);
         }
-        if !is_new {
+        Ok(Some(Begun {
+            packs: self.pack_numbers(load.packs())?,
+            generation: self.generation,
+        }))
+    }
+
+    /// Fails when pack numbers have lost their meaning since a load began.
+    fn is_still(&self, begun: &Begun) -> Result<(), IndexError> {
+        if self.generation == begun.generation {
             return Ok(());
         }
-        let packs = self.pack_numbers(load.packs())?;
+        Err(IndexError("it was cleared meanwhile".into()))
+    }
+
+    fn add_part(&mut self, begun: &Begun, rows: Vec<SegmentRow>) -> Result<(), IndexError> {
+        self.is_still(begun)?;
         for row in rows {
-            let pack = usize::try_from(row.pack).ok().and_then(|i| packs.get(i));
+            let pack = usize::try_from(row.pack).ok();
+            let pack = pack.and_then(|i| begun.packs.get(i));
             let pack = pack.ok_or_else(|| IndexError("a row names no pack".into()))?;
             self.add(place(&row, *pack), row.id)?;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, begun: &Begun, segments: &[Applied]) -> Result<(), IndexError> {
+        self.is_still(begun)?;
+        for segment in segments {
+            self.applied.insert(segment.id, segment.supersedes.clone());
         }
         Ok(())
     }
@@ -156,11 +183,13 @@ impl Index for MemoryIndex {
     }
 
     fn load(&self, load: &mut dyn Load) -> Result<Apply, IndexError> {
-        let mut rows = Vec::new();
+        let Some(begun) = self.change(|state| state.begin(load))? else {
+            return Ok(Apply::Done);
+        };
         while let Some(part) = load.next()? {
-            rows.extend(part);
+            self.change(|state| state.add_part(&begun, part))?;
         }
-        self.change(|state| state.load(load, rows))?;
+        self.change(|state| state.end(&begun, load.segments()))?;
         Ok(Apply::Done)
     }
 

@@ -22,7 +22,7 @@ fn chunk(number: u64) -> ChunkId {
     ChunkId(bytes("chunk", number))
 }
 
-fn segment_id(number: u64) -> SegmentId {
+pub(super) fn segment_id(number: u64) -> SegmentId {
     SegmentId(bytes("segment", number))
 }
 
@@ -61,7 +61,7 @@ fn segment(supersedes: &[u64], packs: &[u64], mut rows: Vec<SegmentRow>) -> Segm
 }
 
 /// A segment of `count` chunks from `first` on, every third a delta, in pack `pack`.
-fn run_of(first: u64, count: u64, pack: u64) -> Segment {
+pub(super) fn run_of(first: u64, count: u64, pack: u64) -> Segment {
     let rows = (first..first + count).map(|n| match n % 3 {
         0 => row(n, 0, &[n.saturating_sub(1), n + 7]),
         _ => row(n, 0, &[]),

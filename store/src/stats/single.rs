@@ -33,7 +33,8 @@ pub fn of_snapshots(
     chosen: &[Manifest],
     all: &[Manifest],
 ) -> Result<Vec<SnapshotStats>, AccessError> {
-    repository.update_index()?;
+    // Numbers of an overlay mean nothing beside those of the cache.
+    repository.index().settle(&repository.segments())?;
     let generation = || repository.index().stable_generation(&repository.segments());
     for _ in 0..TRIES {
         let before = generation()?;
