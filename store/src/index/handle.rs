@@ -307,9 +307,7 @@ impl IndexHandle {
     fn replace(&self, failed: u64, private: bool) -> Result<(), AccessError> {
         let mut state = self.write()?;
         if state.turn == failed {
-            state.index = Cache::new((self.fresh)(private)?);
-            state.overlay = None;
-            state.turn += 1;
+            state.replace((self.fresh)(private)?);
         }
         Ok(())
     }
@@ -323,6 +321,8 @@ impl IndexHandle {
             return Ok(());
         }
         if self.dense.load(Ordering::Relaxed) {
+            // It is well, and others go on with it.
+            state.replace((self.fresh)(true)?);
             return Err(IndexError("another process holds it".into()).into());
         }
         state.add_to_overlay(gathered)
@@ -466,6 +466,12 @@ impl IndexHandle {
 }
 
 impl State {
+    fn replace(&mut self, index: Arc<dyn Index>) {
+        self.index = Cache::new(index);
+        self.overlay = None;
+        self.turn += 1;
+    }
+
     fn add_to_overlay(&mut self, gathered: &mut Gathered<'_>) -> Result<(), AccessError> {
         let fresh = || Cache::new(Arc::new(MemoryIndex::default()));
         gathered.rewind();
@@ -487,7 +493,7 @@ mod tests {
     use super::*;
     use crate::backend::{Fault, Faulty, Memory};
     use crate::crypto::Encryption;
-    use crate::testing::{MapSource, new_repository, noise, take};
+    use crate::testing::{MapSource, Moody, new_repository, noise, take};
 
     /// A repository of three segments or more, and its backend.
     fn segments() -> (Memory, crate::repository::Repository) {
@@ -517,5 +523,25 @@ mod tests {
         assert_eq!(index.applied().unwrap().len(), 1);
         handle.update(&segments).unwrap();
         assert!(index.applied().unwrap().len() >= 3);
+    }
+
+    #[test]
+    fn a_busy_cache_is_replaced_by_one_in_memory() {
+        let (_, repository) = segments();
+        let segments = repository.segments();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&asked);
+        let fresh = move |private| {
+            log.lock().unwrap().push(private);
+            Ok(Arc::new(MemoryIndex::default()) as Arc<dyn Index>)
+        };
+        let index = Arc::new(Moody::default());
+        index.busy.store(true, Ordering::Relaxed);
+        let handle = IndexHandle::new(index.clone(), Box::new(fresh), None);
+        handle.settle(&segments).unwrap();
+        assert_eq!(*asked.lock().unwrap(), [true]);
+        let applied = handle.applied().unwrap().len();
+        assert!(applied >= 3 && index.applied().unwrap().is_empty());
+        assert_eq!(handle.scan(&segments, None, 1).unwrap().len(), 1);
     }
 }
