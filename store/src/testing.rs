@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::backend::{Backend, Memory};
 use crate::clock::{FixedClock, Timestamp};
@@ -9,7 +10,8 @@ use crate::crypto::Encryption;
 use crate::entry::{Entry, Kind, Meta, parent_of};
 use crate::environment::{Environment, MemoryState, NoLiveness};
 use crate::format::objects::{HostIdentity, Manifest, SessionKind};
-use crate::id::ChunkId;
+use crate::id::{BaseRef, ChunkId};
+use crate::index::{Applied, Apply, Found, Index, IndexError, KnownPack, Load, MemoryIndex};
 use crate::monitor::Silent;
 use crate::record::World;
 use crate::repository::{Credential, InitOptions, Repository};
@@ -111,6 +113,61 @@ fn folder_entry(path: Vec<u8>) -> Entry {
         content: Default::default(),
         xattrs: vec![],
         group: None,
+    }
+}
+
+/// A cache that another process may hold, and that may fail at some look-up.
+#[derive(Default)]
+pub(crate) struct Moody {
+    pub inner: MemoryIndex,
+    pub busy: AtomicBool,
+    /// Look-ups until the one that fails; 0: none does.
+    pub fails_in: AtomicUsize,
+    /// Look-ups so far.
+    pub found: AtomicUsize,
+}
+
+impl Index for Moody {
+    fn applied(&self) -> Result<Vec<Applied>, IndexError> {
+        self.inner.applied()
+    }
+
+    fn load(&self, load: &mut dyn Load) -> Result<Apply, IndexError> {
+        if self.busy.load(Ordering::Relaxed) {
+            return Ok(Apply::Busy);
+        }
+        self.inner.load(load)
+    }
+
+    fn find(&self, id: &ChunkId) -> Result<Option<Found>, IndexError> {
+        self.found.fetch_add(1, Ordering::Relaxed);
+        let left = self.fails_in.load(Ordering::Relaxed);
+        self.fails_in
+            .store(left.saturating_sub(1), Ordering::Relaxed);
+        if left == 1 {
+            return Err(IndexError("it fails".into()));
+        }
+        self.inner.find(id)
+    }
+
+    fn find_base(&self, base: &BaseRef) -> Result<Vec<Found>, IndexError> {
+        self.inner.find_base(base)
+    }
+
+    fn scan(&self, after: Option<&ChunkId>, limit: usize) -> Result<Vec<Found>, IndexError> {
+        self.inner.scan(after, limit)
+    }
+
+    fn packs(&self) -> Result<Vec<KnownPack>, IndexError> {
+        self.inner.packs()
+    }
+
+    fn generation(&self) -> Result<u64, IndexError> {
+        self.inner.generation()
+    }
+
+    fn clear(&self) -> Result<(), IndexError> {
+        self.inner.clear()
     }
 }
 

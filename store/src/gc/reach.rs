@@ -415,19 +415,18 @@ pub(super) fn prune(repository: &Repository, snapshots: &SnapshotList) {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::sync::atomic::Ordering;
 
     use super::*;
     use crate::backend::{Area, Backend, Counting, Memory};
     use crate::crypto::Encryption;
     use crate::forget::forget;
     use crate::gc::{GcOptions, gc};
-    use crate::id::BaseRef;
-    use crate::index::{Applied, Apply, Found, Index, IndexError, KnownPack, Load, MemoryIndex};
+    use crate::index::Index;
     use crate::monitor::Silent;
     use crate::notes::Notes;
     use crate::repository::InitOptions;
-    use crate::testing::{MapSource, credential, environment, noise, single_chunks, take};
+    use crate::testing::{MapSource, Moody, credential, environment, noise, single_chunks, take};
 
     #[test]
     fn bits() {
@@ -564,60 +563,6 @@ mod tests {
                     assert_same(&reach(&repository).chunks, &walked(&repository), &when);
                 }
             }
-        }
-    }
-
-    /// A cache that another process may hold, and that may fail at some look-up.
-    #[derive(Default)]
-    struct Moody {
-        inner: MemoryIndex,
-        busy: AtomicBool,
-        /// Look-ups until the one that fails; 0: none does.
-        fails_in: AtomicUsize,
-        found: AtomicUsize,
-    }
-
-    impl Index for Moody {
-        fn applied(&self) -> Result<Vec<Applied>, IndexError> {
-            self.inner.applied()
-        }
-
-        fn load(&self, load: &mut dyn Load) -> Result<Apply, IndexError> {
-            if self.busy.load(Ordering::Relaxed) {
-                return Ok(Apply::Busy);
-            }
-            self.inner.load(load)
-        }
-
-        fn find(&self, id: &ChunkId) -> Result<Option<Found>, IndexError> {
-            self.found.fetch_add(1, Ordering::Relaxed);
-            let left = self.fails_in.load(Ordering::Relaxed);
-            self.fails_in
-                .store(left.saturating_sub(1), Ordering::Relaxed);
-            if left == 1 {
-                return Err(IndexError("it fails".into()));
-            }
-            self.inner.find(id)
-        }
-
-        fn find_base(&self, base: &BaseRef) -> Result<Vec<Found>, IndexError> {
-            self.inner.find_base(base)
-        }
-
-        fn scan(&self, after: Option<&ChunkId>, limit: usize) -> Result<Vec<Found>, IndexError> {
-            self.inner.scan(after, limit)
-        }
-
-        fn packs(&self) -> Result<Vec<KnownPack>, IndexError> {
-            self.inner.packs()
-        }
-
-        fn generation(&self) -> Result<u64, IndexError> {
-            self.inner.generation()
-        }
-
-        fn clear(&self) -> Result<(), IndexError> {
-            self.inner.clear()
         }
     }
 

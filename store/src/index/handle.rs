@@ -254,7 +254,8 @@ impl IndexHandle {
         }
     }
 
-    /// Applies segments; `false` when one of them is gone meanwhile.
+    /// Applies segments; `false` when one of them is gone meanwhile. What was read before one that
+    /// cannot be had is applied, too, and need not be read again.
     fn read_new(
         &self,
         segments: &Segments<'_>,
@@ -265,6 +266,7 @@ impl IndexHandle {
         let stored = new.iter().map(|(_, size)| size).sum();
         let mut gathered = Gathered::new(stored, self.folder.as_deref());
         let mut all = true;
+        let mut failed = None;
         for (id, _) in new {
             match segments.get(id) {
                 Ok(Some(segment)) => {
@@ -276,10 +278,16 @@ impl IndexHandle {
                     break;
                 }
                 Err(e) if e.is_damage() => _ = damaged.insert(*id, e.to_string()),
-                Err(e) => return Err(e),
+                Err(e) => {
+                    failed = Some(e);
+                    break;
+                }
             }
         }
         self.apply(&mut gathered)?;
+        if let Some(e) = failed {
+            return Err(e);
+        }
         if all && let Ok(mut known) = self.damaged.lock() {
             *known = damaged;
         }
@@ -299,9 +307,7 @@ impl IndexHandle {
     fn replace(&self, failed: u64, private: bool) -> Result<(), AccessError> {
         let mut state = self.write()?;
         if state.turn == failed {
-            state.index = Cache::new((self.fresh)(private)?);
-            state.overlay = None;
-            state.turn += 1;
+            state.replace((self.fresh)(private)?);
         }
         Ok(())
     }
@@ -315,6 +321,8 @@ impl IndexHandle {
             return Ok(());
         }
         if self.dense.load(Ordering::Relaxed) {
+            // It is well, and others go on with it.
+            state.replace((self.fresh)(true)?);
             return Err(IndexError("another process holds it".into()).into());
         }
         state.add_to_overlay(gathered)
@@ -458,6 +466,12 @@ impl IndexHandle {
 }
 
 impl State {
+    fn replace(&mut self, index: Arc<dyn Index>) {
+        self.index = Cache::new(index);
+        self.overlay = None;
+        self.turn += 1;
+    }
+
     fn add_to_overlay(&mut self, gathered: &mut Gathered<'_>) -> Result<(), AccessError> {
         let fresh = || Cache::new(Arc::new(MemoryIndex::default()));
         gathered.rewind();
@@ -472,4 +486,62 @@ impl State {
 fn join(mut one: Found, more: Found) -> Found {
     one.places.extend(more.places);
     one
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{Fault, Faulty, Memory};
+    use crate::crypto::Encryption;
+    use crate::testing::{MapSource, Moody, new_repository, noise, take};
+
+    /// A repository of three segments or more, and its backend.
+    fn segments() -> (Memory, crate::repository::Repository) {
+        let (memory, repository) = new_repository(Encryption::None, 0);
+        let mut source = MapSource::default();
+        for night in ["one", "two", "three"] {
+            source.files.insert(b"file".to_vec(), noise(400, night));
+            take(&repository, &mut source);
+        }
+        (memory, repository)
+    }
+
+    #[test]
+    fn what_was_read_before_an_error_is_applied() {
+        let (memory, repository) = segments();
+        let faulty = Faulty::new(memory);
+        let segments = Segments {
+            backend: &faulty,
+            keys: repository.segments().keys,
+        };
+        let fresh = |_| Ok(Arc::new(MemoryIndex::default()) as Arc<dyn Index>);
+        let index = Arc::new(MemoryIndex::default());
+        let handle = IndexHandle::new(index.clone(), Box::new(fresh), None);
+        // A listing, a segment, and then one that cannot be had.
+        faulty.fail_at(3, Fault::Before);
+        handle.update(&segments).unwrap_err();
+        assert_eq!(index.applied().unwrap().len(), 1);
+        handle.update(&segments).unwrap();
+        assert!(index.applied().unwrap().len() >= 3);
+    }
+
+    #[test]
+    fn a_busy_cache_is_replaced_by_one_in_memory() {
+        let (_, repository) = segments();
+        let segments = repository.segments();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&asked);
+        let fresh = move |private| {
+            log.lock().unwrap().push(private);
+            Ok(Arc::new(MemoryIndex::default()) as Arc<dyn Index>)
+        };
+        let index = Arc::new(Moody::default());
+        index.busy.store(true, Ordering::Relaxed);
+        let handle = IndexHandle::new(index.clone(), Box::new(fresh), None);
+        handle.settle(&segments).unwrap();
+        assert_eq!(*asked.lock().unwrap(), [true]);
+        let applied = handle.applied().unwrap().len();
+        assert!(applied >= 3 && index.applied().unwrap().is_empty());
+        assert_eq!(handle.scan(&segments, None, 1).unwrap().len(), 1);
+    }
 }
