@@ -27,8 +27,22 @@ impl Typed {
         let [hucha, scratch, rest @ ..] = arguments else {
             return Err("HUCHA and SCRATCH are missing".into());
         };
+        Ok(Typed {
+            hucha: std::fs::canonicalize(hucha)?,
+            scratch: std::path::absolute(scratch)?,
+            options: Options::read(rest, known)?,
+        })
+    }
+}
+
+impl Options {
+    /// Reads `[--name value]…`; only the names in `known` may stand there.
+    ///
+    /// # Errors
+    /// When another stands there, or a value is missing.
+    pub fn read(arguments: &[OsString], known: &[&str]) -> Result<Options, Box<dyn Error>> {
         let mut options = Vec::new();
-        for pair in rest.chunks(2) {
+        for pair in arguments.chunks(2) {
             match pair {
                 [name, value] if known.iter().any(|k| name == k) => {
                     options.push((name.to_string_lossy().into_owned(), value.clone()));
@@ -36,15 +50,9 @@ impl Typed {
                 _ => return Err(format!("{pair:?}: known are {}", known.join(" ")).into()),
             }
         }
-        Ok(Typed {
-            hucha: std::fs::canonicalize(hucha)?,
-            scratch: std::path::absolute(scratch)?,
-            options: Options(options),
-        })
+        Ok(Options(options))
     }
-}
 
-impl Options {
     fn get(&self, name: &str) -> Option<&OsString> {
         let found = self.0.iter().rev().find(|(known, _)| known == name);
         found.map(|(_, value)| value)

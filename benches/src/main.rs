@@ -22,6 +22,7 @@ const USAGE: &str = "usage: hucha-benches COMMAND
                         [--repeats N] [--out FILE]
   creep HUCHA SCRATCH   [--nights N] [--percent P] [--only CORPORA] [--out FILE]
   profile HUCHA SCRATCH [--nights N] [--percent P] [--only CORPORA] [--out FILE]
+  corpus NAME FOLDER    [--nights N] [--percent P]
   index [CHUNKS] FOLDER
   micro [FOLDER]
   profiles [NIGHTS]
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         Some("compare") => compare::compare(rest),
         Some("creep") => creep::creep(rest),
         Some("profile") => profile::profile(rest),
+        Some("corpus") => corpus::nights::on_disk(rest),
         Some("index") => index::run(rest),
         _ => Err(USAGE.into()),
     };

@@ -46,6 +46,11 @@ impl Cutter {
         }
     }
 
+    /// The same table under another profile.
+    pub fn with_profile(&self, profile: Profile) -> Cutter {
+        Cutter::new(Arc::clone(&self.table), profile)
+    }
+
     /// The profile it cuts by.
     pub fn profile(&self) -> Profile {
         self.profile

@@ -18,6 +18,18 @@ const MAX_SIZE: usize = fastcdc::v2020::MAXIMUM_MAX;
 
 const KIB: usize = 1024;
 
+/// How files begin that hold pages at fixed places.
+const PAGED: [&[u8]; 7] = [
+    b"SQLite format 3\0",
+    // Microsoft Tape Format: a backup of SQL Server.
+    b"TAPE\0\0",
+    b"QFI\xfb",
+    b"KDMV",
+    b"vhdxfile",
+    b"conectix",
+    b"<<< Oracle VM VirtualBox Disk Image >>>",
+];
+
 /// Chunk sizes in bytes: either content-defined (`min`, `avg`, `max`) or fixed.
 ///
 /// Part of a repository's format: chunks cut with different profiles seldom match.
@@ -46,9 +58,6 @@ impl Profile {
     };
 
     /// For everything else. 32 / 128 / 512 KiB.
-    ///
-    /// Open: these sizes are a first guess between 64 KiB and 1 MiB, to be settled by what the
-    /// benches measure before the format is frozen.
     pub const FILES: Profile = Profile {
         min: 32 * KIB,
         avg: 128 * KIB,
@@ -64,6 +73,13 @@ impl Profile {
         avg: 64 * KIB,
         max: 64 * KIB,
     };
+
+    /// The profile of an input that says by its first bytes that it changes in place: a database
+    /// file or a disk image in one of the common forms.
+    pub fn of_beginning(beginning: &[u8]) -> Option<Profile> {
+        let known = PAGED.iter().any(|magic| beginning.starts_with(magic));
+        known.then_some(Profile::PAGES)
+    }
 
     /// A content-defined profile of one's own.
     ///
@@ -180,6 +196,10 @@ mod tests {
         }
         assert_eq!(Profile::fixed(65_536), Ok(Profile::PAGES));
         assert!(Profile::PAGES.is_fixed());
+        let told = |beginning: &[u8]| Profile::of_beginning(beginning);
+        assert_eq!(told(b"SQLite format 3\0\x10\0"), Some(Profile::PAGES));
+        assert_eq!(told(b"SQLite format 3"), None);
+        assert_eq!(told(b""), None);
     }
 
     #[test]

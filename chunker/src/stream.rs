@@ -18,6 +18,9 @@ const BUFFERED_CHUNKS: usize = 2;
 /// Memory: one buffer of 2 × [`max_size`](crate::Profile::max_size), allocated once. To cut many
 /// inputs, keep the stream and call [`reset`](Self::reset) between them.
 ///
+/// A fixed profile cuts at multiples of its size, also where an input goes on behind a hole: see
+/// [`reset_at`](Self::reset_at).
+///
 /// Invariant: `start ≤ end ≤ buffer.len()`; `buffer[start..end]` is read but not yet lent.
 pub struct ChunkStream {
     cutter: Cutter,
@@ -26,6 +29,8 @@ pub struct ChunkStream {
     end: usize,
     /// The reader said that it has no more.
     ended: bool,
+    /// Bytes up to the first multiple of a fixed profile's size; 0 when the input is at one.
+    lead: usize,
 }
 
 impl ChunkStream {
@@ -39,6 +44,7 @@ impl ChunkStream {
             start: 0,
             end: 0,
             ended: false,
+            lead: 0,
         }
     }
 
@@ -54,7 +60,7 @@ impl ChunkStream {
     /// byte is lost: a later call goes on where the reader failed.
     pub fn next<'b>(&'b mut self, reader: &mut dyn Read) -> io::Result<Option<&'b [u8]>> {
         let length = loop {
-            if let Some(length) = self.cutter.cut(self.pending(), self.ended) {
+            if let Some(length) = self.cut() {
                 break length;
             }
             if self.ended {
@@ -67,9 +73,59 @@ impl ChunkStream {
         Ok(Some(lent(&self.buffer, from, self.start)))
     }
 
+    /// The length of the chunk that comes next, if that can be told by now.
+    fn cut(&mut self) -> Option<usize> {
+        let pending = self.pending();
+        match pending.get(..self.lead) {
+            Some([]) => self.cutter.cut(pending, self.ended),
+            None if !self.ended || pending.is_empty() => None,
+            lead => {
+                let length = lead.unwrap_or(pending).len();
+                self.lead = 0;
+                Some(length)
+            }
+        }
+    }
+
+    /// The first bytes of an input, which are not handed out by this; none when it is empty.
+    ///
+    /// # Errors
+    ///
+    /// As of [`next`](Self::next).
+    pub fn peek(&mut self, reader: &mut dyn Read) -> io::Result<&[u8]> {
+        while self.pending().is_empty() && !self.ended {
+            self.read_more(reader)?;
+        }
+        Ok(self.pending())
+    }
+
+    /// Cuts what is not handed out yet, and all that follows, by another profile. The buffer grows
+    /// when that one has larger chunks.
+    pub fn cut_by(&mut self, cutter: &Cutter) {
+        let size = BUFFERED_CHUNKS * cutter.profile().max_size();
+        if self.buffer.len() < size {
+            let mut buffer = std::mem::take(&mut self.buffer).into_vec();
+            buffer.resize(size, 0);
+            self.buffer = buffer.into_boxed_slice();
+        }
+        self.cutter = cutter.clone();
+    }
+
     /// Forgets the input, finished or not, and keeps the buffer for another one.
     pub fn reset(&mut self) {
-        (self.start, self.end, self.ended) = (0, 0, false);
+        (self.start, self.end, self.ended, self.lead) = (0, 0, false, 0);
+    }
+
+    /// The same, and the next input begins so many bytes behind a multiple of a fixed profile's
+    /// size: its first chunk ends at the next one.
+    pub fn reset_at(&mut self, offset: u64) {
+        self.reset();
+        let profile = self.cutter.profile();
+        if profile.is_fixed() {
+            let size = profile.max_size();
+            let behind = (offset % size as u64) as usize;
+            self.lead = (size - behind) % size;
+        }
     }
 
     /// The bytes read but not yet lent.
@@ -199,6 +255,49 @@ mod tests {
         assert_eq!(stream.next(&mut io::repeat(1)).unwrap().unwrap(), [1; 512]);
         stream.reset();
         assert_eq!(stream.next(&mut &[2_u8; 7][..]).unwrap().unwrap(), [2; 7]);
+        assert_eq!(stream.next(&mut io::empty()).unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_peeked_at_is_handed_out_by_the_profile_that_is_chosen_then() {
+        let mut stream = stream(512);
+        let bytes: Vec<u8> = (0..5000_u32).map(|n| n as u8).collect();
+        let mut reader = &bytes[..];
+        assert_eq!(stream.peek(&mut reader).unwrap()[..10], bytes[..10]);
+        assert_eq!(stream.peek(&mut reader).unwrap()[..10], bytes[..10]);
+        let table = Arc::new(GearTable::derive(&[1; 32]));
+        stream.cut_by(&Cutter::new(table, Profile::fixed(2048).unwrap()));
+        let mut back = Vec::new();
+        while let Some(chunk) = stream.next(&mut reader).unwrap() {
+            assert!(chunk.len() == 2048 || chunk.len() == 5000 - 2 * 2048);
+            back.extend_from_slice(chunk);
+        }
+        assert_eq!(back, bytes);
+        stream.reset();
+        assert!(stream.peek(&mut io::empty()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_fixed_profile_goes_back_to_its_multiples() {
+        let mut stream = stream(512);
+        for (offset, lengths) in [
+            (0, vec![512, 88]),
+            (1024, vec![512, 88]),
+            (1000, vec![24, 512, 64]),
+            (1025, vec![511, 89]),
+        ] {
+            stream.reset_at(offset);
+            let mut reader = io::repeat(1).take(600);
+            for length in lengths {
+                assert_eq!(stream.next(&mut reader).unwrap().unwrap().len(), length);
+            }
+            assert_eq!(stream.next(&mut reader).unwrap(), None);
+        }
+        // The input may end before.
+        stream.reset_at(1000);
+        assert_eq!(stream.next(&mut &[1; 7][..]).unwrap().unwrap().len(), 7);
+        assert_eq!(stream.next(&mut io::empty()).unwrap(), None);
+        stream.reset_at(1000);
         assert_eq!(stream.next(&mut io::empty()).unwrap(), None);
     }
 

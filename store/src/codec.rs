@@ -5,16 +5,27 @@
 use std::cell::RefCell;
 use std::io;
 
-use zstd::zstd_safe::{CCtx, CParameter, DCtx, compress_bound, get_error_name};
+use zstd::zstd_safe::{CCtx, CParameter, DCtx, Strategy, compress_bound, get_error_name};
 
 use crate::index::Encoding;
 
-/// Level for chunks without a base: at 64 KiB level 1 compresses like 3 and is a quarter faster.
+/// Level for chunks without a base: a dump compresses at level 1 like at 3, and a quarter faster.
 const PLAIN_LEVEL: i32 = 1;
 /// Level for deltas: level 1 doubles growth, 9 gains 3 %.
 const DELTA_LEVEL: i32 = 3;
-/// Level for frames that small chunks share.
-const SHARED_LEVEL: i32 = 3;
+/// How frames that chunks share are made: two hash tables of 2^16 entries each, matches from five
+/// bytes on. Pages of a database and small files become 4 to 7 % smaller than at level 1, at four
+/// fifths of its speed, and are as small as at level 3, which is slower.
+fn shared_parameters() -> [CParameter; 6] {
+    [
+        CParameter::WindowLog(18),
+        CParameter::HashLog(16),
+        CParameter::ChainLog(16),
+        CParameter::SearchLog(1),
+        CParameter::MinMatch(5),
+        CParameter::Strategy(Strategy::ZSTD_dfast),
+    ]
+}
 /// A prefix from this size on needs a larger hash table to be searched in full.
 const LARGE_PREFIX: usize = 1 << 20;
 /// Bytes looked at to recognise what does not compress.
@@ -28,13 +39,21 @@ fn failure(code: usize) -> io::Error {
 /// again.
 pub(crate) struct Encoder {
     context: CCtx<'static>,
+    /// For frames that chunks share.
+    shared: CCtx<'static>,
     out: Vec<u8>,
 }
 
 impl Default for Encoder {
     fn default() -> Encoder {
+        let mut shared = CCtx::create();
+        for parameter in shared_parameters() {
+            // One that this zstd refuses leaves its default, and frames that every reader knows.
+            let _ = shared.set_parameter(parameter);
+        }
         Encoder {
             context: CCtx::create(),
+            shared,
             out: Vec::new(),
         }
     }
@@ -46,22 +65,25 @@ impl Encoder {
         if looks_random(plain) {
             return Ok((Encoding::Raw, plain.to_vec()));
         }
-        let frame = self.frame(plain, PLAIN_LEVEL)?;
+        let frame = self.frame(plain)?;
         if frame.len() + plain.len() / 32 >= plain.len() {
             return Ok((Encoding::Raw, plain.to_vec()));
         }
         Ok((Encoding::Zstd, frame.to_vec()))
     }
 
-    /// One frame of several small chunks, joined.
+    /// One frame of several chunks, joined.
     pub fn shared(&mut self, joined: &[u8]) -> io::Result<Vec<u8>> {
-        Ok(self.frame(joined, SHARED_LEVEL)?.to_vec())
+        self.make_room(joined.len());
+        let done = self.shared.compress2(&mut self.out, joined);
+        done.map_err(failure)?;
+        Ok(self.out.clone())
     }
 
     /// One zstd frame without a prefix, until the next call.
-    fn frame(&mut self, plain: &[u8], level: i32) -> io::Result<&[u8]> {
+    fn frame(&mut self, plain: &[u8]) -> io::Result<&[u8]> {
         self.make_room(plain.len());
-        let done = self.context.compress(&mut self.out, plain, level);
+        let done = self.context.compress(&mut self.out, plain, PLAIN_LEVEL);
         done.map_err(failure)?;
         Ok(&self.out)
     }
@@ -86,7 +108,7 @@ impl Encoder {
 }
 
 /// Whether a sample from the middle does not compress.
-fn looks_random(plain: &[u8]) -> bool {
+pub(crate) fn looks_random(plain: &[u8]) -> bool {
     if plain.len() < 4 * SAMPLE {
         return false;
     }

@@ -4,9 +4,10 @@
 //! Needs no session. Rows to absent packs are no errors; only a chunk with no whole place is.
 
 mod ahead;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
-use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -21,7 +22,7 @@ use crate::id::{BaseRef, ChunkId, PackId};
 use crate::index::{Bases, Found, Place};
 use crate::monitor::Counters;
 use crate::pack::{is_record_length, pack_key, read_header};
-use crate::record::{OpenRecord, Parts, RecordError, World};
+use crate::record::{OpenRecord, Parts, RecordError, World, join};
 pub(crate) use crate::record::{Stand, Verified};
 use crate::repository::Repository;
 
@@ -45,6 +46,16 @@ pub(crate) struct Budget {
     steps: u32,
     /// Bases that were decoded for it, so that each is decoded once whatever else is kept.
     done: HashMap<BaseRef, Arc<Verified>>,
+    proof: Proof,
+}
+
+/// What is compared with its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    /// Each base, and the chunk.
+    Each,
+    /// The chunk alone: whatever is wrong with a base makes it another.
+    Whole,
 }
 
 /// Bases that are remembered for one chunk.
@@ -57,7 +68,13 @@ impl Budget {
             depth: MAX_DEPTH,
             steps: MAX_STEPS,
             done: HashMap::new(),
+            proof: Proof::Each,
         }
+    }
+
+    /// Whether a base is left to the proof of what is built on it.
+    fn trusts_base(&self) -> bool {
+        self.proof == Proof::Whole && self.depth < MAX_DEPTH
     }
 
     /// Takes a step; `false` when there is none left.
@@ -65,24 +82,6 @@ impl Budget {
         let left = self.steps.checked_sub(1);
         self.steps = left.unwrap_or(0);
         left.is_some()
-    }
-}
-
-/// The joined bases of a delta.
-pub(crate) enum Prefix {
-    /// Of one base there is nothing to join.
-    One(Arc<Verified>),
-    Joined(Vec<u8>),
-}
-
-impl Deref for Prefix {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Prefix::One(base) => &base.plain,
-            Prefix::Joined(bytes) => bytes,
-        }
     }
 }
 
@@ -94,6 +93,8 @@ pub(crate) struct Reader<'r> {
     /// with the wrong one fails its check.
     bases: Cache<BaseRef, Arc<Verified>, ByWeight>,
     ahead: Ahead,
+    /// How chunks are proven at first; when that fails, each base is.
+    proof: Proof,
     /// Bytes fetched are added here.
     fetched: Option<&'r AtomicU64>,
     /// Plain bytes of all that is decoded are added here.
@@ -146,8 +147,23 @@ impl<'r> Reader<'r> {
             records: cache(RECORD_CACHE),
             bases: cache(BASE_CACHE),
             ahead: Ahead::default(),
+            proof: Proof::Each,
             fetched: None,
             decoded: None,
+        }
+    }
+
+    /// Compares only the chunks that are asked for with their ids, and bases when that fails: for
+    /// restores, which show or write nothing else.
+    pub fn proving_the_last(mut self) -> Reader<'r> {
+        self.proof = Proof::Whole;
+        self
+    }
+
+    fn budget(&self) -> Budget {
+        Budget {
+            proof: self.proof,
+            ..Budget::new()
         }
     }
 
@@ -180,7 +196,7 @@ impl<'r> Reader<'r> {
         if let Some(known) = self.kept(id) {
             return Ok(known.plain.clone());
         }
-        match self.try_chunk(world, id, &mut Budget::new()) {
+        match self.try_chunk(world, id, &mut self.budget()) {
             Err(e) if is_bad(&e) => {}
             other => return other.map(|verified| verified.plain),
         }
@@ -200,9 +216,10 @@ impl<'r> Reader<'r> {
         }
     }
 
-    /// A chunk that is kept as a base.
+    /// A chunk that is kept as a base, and was compared with its id.
     pub fn kept(&self, id: &ChunkId) -> Option<Arc<Verified>> {
-        self.bases.get(&id.as_base()).filter(|b| b.id == *id)
+        let kept = self.bases.get(&id.as_base());
+        kept.filter(|base| base.id == *id && base.proven)
     }
 
     /// Keeps a chunk: others that are based on it come soon.
@@ -279,6 +296,7 @@ impl<'r> Reader<'r> {
         Ok(Verified {
             id: *id,
             plain,
+            proven: !budget.trusts_base(),
             stand: Stand {
                 pack,
                 offset: place.offset,
@@ -296,8 +314,11 @@ impl<'r> Reader<'r> {
         slot: u8,
         budget: &mut Budget,
     ) -> Result<Vec<u8>, AccessError> {
-        let (slot, prefix) = self.prepare(world, id, record, slot, budget)?;
-        let plain = record.decode(slot, &prefix);
+        let (slot, bases) = self.prepare(world, id, record, slot, budget)?;
+        let plain = record.decode(slot, &join(&bases));
+        if budget.trusts_base() {
+            return self.decoded(id, plain);
+        }
         self.checked(world, id, plain)
     }
 
@@ -310,8 +331,8 @@ impl<'r> Reader<'r> {
         slot: u8,
         buffer: &'a mut Vec<u8>,
     ) -> Result<&'a [u8], AccessError> {
-        let (slot, prefix) = self.prepare(world, id, record, slot, &mut Budget::new())?;
-        let plain = record.plain(slot, &prefix, buffer);
+        let (slot, bases) = self.prepare(world, id, record, slot, &mut self.budget())?;
+        let plain = record.plain(slot, &join(&bases), buffer);
         self.checked(world, id, plain)
     }
 
@@ -323,52 +344,38 @@ impl<'r> Reader<'r> {
         record: &OpenRecord,
         slot: u8,
         budget: &mut Budget,
-    ) -> Result<(usize, Prefix), AccessError> {
+    ) -> Result<(usize, Parts), AccessError> {
         let slot = usize::from(slot);
         let row = record.rows.get(slot).filter(|r| r.id == *id);
-        let row = row.ok_or_else(|| AccessError::LostChunk {
-            chunk: *id,
-            why: Some("the record holds another chunk".to_owned()),
-        })?;
-        Ok((slot, self.joined(world, &row.bases, budget)?))
+        let row = row.ok_or_else(|| lost(id, "the record holds another chunk"))?;
+        Ok((slot, self.parts(world, &row.bases, budget)?))
     }
 
-    /// Whether what was decoded is the chunk.
+    /// What was decoded, counted.
+    fn decoded<P: AsRef<[u8]>>(&self, id: &ChunkId, plain: Option<P>) -> Result<P, AccessError> {
+        let plain = plain.ok_or_else(|| lost(id, "it does not decode"))?;
+        if let Some(decoded) = self.decoded {
+            Counters::add(decoded, plain.as_ref().len() as u64);
+        }
+        Ok(plain)
+    }
+
+    /// The same, if it is the chunk.
     fn checked<P: AsRef<[u8]>>(
         &self,
         world: World,
         id: &ChunkId,
         plain: Option<P>,
     ) -> Result<P, AccessError> {
-        let lost = |why: &str| AccessError::LostChunk {
-            chunk: *id,
-            why: Some(why.to_owned()),
-        };
-        let plain = plain.ok_or_else(|| lost("it does not decode"))?;
-        if let Some(decoded) = self.decoded {
-            Counters::add(decoded, plain.as_ref().len() as u64);
-        }
-        if world.id(self.repository.keys(), plain.as_ref()) == *id {
-            Ok(plain)
-        } else {
-            Err(lost("its bytes do not match its id"))
+        let plain = self.decoded(id, plain)?;
+        match world.id(self.repository.keys(), plain.as_ref()) == *id {
+            true => Ok(plain),
+            false => Err(lost(id, "its bytes do not match its id")),
         }
     }
 
-    /// The joined bases of a delta, each verified against its own id.
-    pub fn prefix(
-        &self,
-        world: World,
-        bases: &Bases,
-        budget: &mut Budget,
-    ) -> Result<Vec<u8>, AccessError> {
-        Ok(match self.joined(world, bases, budget)? {
-            Prefix::One(base) => base.plain.clone(),
-            Prefix::Joined(bytes) => bytes,
-        })
-    }
-
-    /// The bases of a delta, each verified against its own id.
+    /// The bases of a delta, each verified against its own id unless the proof is left to what is
+    /// built on it.
     pub fn parts(
         &self,
         world: World,
@@ -401,24 +408,6 @@ impl<'r> Reader<'r> {
         Ok(verified)
     }
 
-    /// The same, without a copy of a single base.
-    fn joined(
-        &self,
-        world: World,
-        bases: &Bases,
-        budget: &mut Budget,
-    ) -> Result<Prefix, AccessError> {
-        let mut all = bases.iter();
-        if let (Some(only), 1) = (all.next(), bases.len()) {
-            return Ok(Prefix::One(self.base(world, only, budget)?));
-        }
-        let mut joined = Vec::new();
-        for base in bases.iter() {
-            joined.extend_from_slice(&self.base(world, base, budget)?.plain);
-        }
-        Ok(Prefix::Joined(joined))
-    }
-
     fn base(
         &self,
         world: World,
@@ -428,7 +417,8 @@ impl<'r> Reader<'r> {
         if let Some(known) = budget.done.get(&base) {
             return Ok(Arc::clone(known));
         }
-        if let Some(known) = self.bases.get(&base) {
+        let kept = self.bases.get(&base);
+        if let Some(known) = kept.filter(|base| base.proven || budget.proof == Proof::Whole) {
             return Ok(known);
         }
         let segments = self.repository.segments();
@@ -529,6 +519,13 @@ impl<'r> Reader<'r> {
             }
             other => other.map_err(damaged),
         }
+    }
+}
+
+fn lost(id: &ChunkId, why: &str) -> AccessError {
+    AccessError::LostChunk {
+        chunk: *id,
+        why: Some(why.to_owned()),
     }
 }
 

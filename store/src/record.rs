@@ -11,8 +11,8 @@ use crate::format::{MAX_RECORD_CHUNKS, MAX_RECORD_PLAIN};
 use crate::id::{ChunkId, PackId};
 use crate::index::{Bases, Encoding};
 
-/// Chunks below this share one frame with their neighbours.
-pub(crate) const SHARED_BELOW: usize = 32 << 10;
+/// Chunks up to this share one frame with their neighbours: four at least have room in a record.
+pub(crate) const SHARED_UP_TO: usize = MAX_RECORD_PLAIN / 4;
 
 /// Which of the two worlds a chunk belongs to: they differ in id key, seal, and pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,11 +58,14 @@ pub(crate) struct Stand {
     pub slot: u8,
 }
 
-/// A chunk whose bytes were found to match its id.
+/// A chunk that was read and decoded.
 #[derive(Debug)]
 pub(crate) struct Verified {
     pub id: ChunkId,
     pub plain: Vec<u8>,
+    /// Whether its bytes were compared with its id: a restore leaves that of bases to what is built
+    /// on them.
+    pub proven: bool,
     /// Where it was read.
     pub stand: Stand,
 }
@@ -118,8 +121,10 @@ pub(crate) struct RecordParts {
 #[derive(Debug, Default)]
 pub(crate) struct RecordBuilder {
     chunks: Vec<EncodedChunk>,
-    /// Small chunks, plain: they become one shared frame.
-    shared: Vec<(ChunkId, Vec<u8>)>,
+    /// Chunks that become one shared frame, with their lengths.
+    shared: Vec<(ChunkId, usize)>,
+    /// Their plain bytes.
+    joined: Vec<u8>,
     plain: usize,
     /// Bytes of bases that are kept until it is sealed.
     held: usize,
@@ -147,10 +152,11 @@ impl RecordBuilder {
         self.chunks.push(chunk);
     }
 
-    /// Adds a small chunk to the shared frame.
-    pub fn push_shared(&mut self, id: ChunkId, plain: Vec<u8>) {
+    /// Adds a chunk to the shared frame.
+    pub fn push_shared(&mut self, id: ChunkId, plain: &[u8]) {
         self.plain += plain.len();
-        self.shared.push((id, plain));
+        self.shared.push((id, plain.len()));
+        self.joined.extend_from_slice(plain);
     }
 
     /// Plain bytes so far.
@@ -166,7 +172,8 @@ impl RecordBuilder {
     pub fn finish(&mut self, encoder: &mut Encoder) -> std::io::Result<RecordParts> {
         let mut chunks = std::mem::take(&mut self.chunks);
         let shared = std::mem::take(&mut self.shared);
-        chunks.extend(join_shared(shared, encoder)?);
+        chunks.extend(encode_shared(&shared, &self.joined, encoder)?);
+        self.joined.clear();
         (self.plain, self.held) = (0, 0);
         let rows: Vec<TableRow> = chunks.iter().map(|c| c.row).collect();
         let size: usize = chunks.iter().map(|c| c.bytes.len()).sum();
@@ -184,32 +191,32 @@ impl RecordBuilder {
     }
 }
 
-/// Makes one frame of small chunks; a single one, or those that do not compress, stay alone.
-fn join_shared(
-    shared: Vec<(ChunkId, Vec<u8>)>,
+/// Makes one frame of joined chunks; a single one, or those that do not compress, stay alone.
+fn encode_shared(
+    shared: &[(ChunkId, usize)],
+    joined: &[u8],
     encoder: &mut Encoder,
 ) -> std::io::Result<Vec<EncodedChunk>> {
-    let parts: Vec<&[u8]> = shared.iter().map(|(_, plain)| &**plain).collect();
-    let frame = match parts.as_slice() {
-        [] => return Ok(Vec::new()),
-        [_] => None,
-        several => {
-            let joined = several.concat();
-            let frame = encoder.shared(&joined)?;
-            (frame.len() < joined.len()).then_some(frame)
-        }
+    let frame = match shared {
+        [] | [_] => None,
+        _ => Some(encoder.shared(joined)?).filter(|frame| frame.len() < joined.len()),
     };
     let Some(frame) = frame else {
-        let alone = |(id, plain): &(ChunkId, Vec<u8>)| EncodedChunk::plain(*id, plain, encoder);
+        let mut rest = joined;
+        let alone = |(id, len): &(ChunkId, usize)| {
+            let (plain, behind) = rest.split_at(*len);
+            rest = behind;
+            EncodedChunk::plain(*id, plain, encoder)
+        };
         return shared.iter().map(alone).collect();
     };
     let mut frame = Some(frame);
-    let chunk = |(id, plain): (ChunkId, Vec<u8>)| {
+    let chunk = |(id, len): &(ChunkId, usize)| {
         let bytes = frame.take().unwrap_or_default();
-        let row = table_row(id, Encoding::Shared, plain.len(), bytes.len());
+        let row = table_row(*id, Encoding::Shared, *len, bytes.len());
         EncodedChunk::new(row, bytes, 0)
     };
-    Ok(shared.into_iter().map(chunk).collect())
+    Ok(shared.iter().map(chunk).collect())
 }
 
 /// A table row without bases.
@@ -441,7 +448,7 @@ mod tests {
         let mut plains = vec![large];
         for i in 0..20u8 {
             let small = vec![i; 100 + usize::from(i)];
-            builder.push_shared(world.id(keys, &small), small.clone());
+            builder.push_shared(world.id(keys, &small), &small);
             plains.push(small);
         }
         let plain = builder.finish(&mut encoder).unwrap().plain;

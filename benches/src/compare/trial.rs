@@ -174,14 +174,20 @@ impl Trial {
         Ok(())
     }
 
+    /// What was restored stays as empty files until the corpus is done: ext4 looks long for an
+    /// inode where many were freed just before, and the next tool would pay for that.
     fn restore(&self, tool: &Tool, night: &str, held: &Digests) -> Result<Taken, Box<dyn Error>> {
-        let target = self.scratch.join("target");
+        let targets = self.scratch.join("targets");
+        fs::create_dir_all(&targets)?;
+        let target = targets.join(fs::read_dir(&targets)?.count().to_string());
         fs::create_dir(&target)?;
         let taken = self.measure(tool, &tool.restore(night, &self.source, &target))?;
         if digests(&tool.restored(&self.source, &target))? != *held {
             return Err(format!("{} gave back other bytes of {night}", tool.version).into());
         }
-        fs::remove_dir_all(&target)?;
+        for (path, _) in files(&target)? {
+            fs::File::options().write(true).open(path)?.set_len(0)?;
+        }
         Ok(taken)
     }
 
@@ -191,7 +197,7 @@ impl Trial {
         let kept = tool.home().with_extension("kept");
         fs::rename(tool.home(), &kept)?;
         for _ in 0..self.repeats {
-            succeed(Command::new("cp").arg("-a").arg(&kept).arg(tool.home()))?;
+            copy(&kept, tool.home())?;
             figures.push(Deed::Collect, self.measure(tool, &tool.collect(nights))?);
             figures.collected = Some(size_of(&tool.repository())?);
             fs::remove_dir_all(tool.home())?;
@@ -217,6 +223,14 @@ pub fn succeed(command: &mut Command) -> io::Result<()> {
         status if status.success() => Ok(()),
         status => Err(io::Error::other(format!("{command:?}: {status}"))),
     }
+}
+
+/// Copies a folder with all that is in it to where nothing stands yet.
+///
+/// # Errors
+/// When it cannot be copied.
+pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    succeed(Command::new("cp").arg("-a").arg(from).arg(to))
 }
 
 /// Removes a folder that may not be there.

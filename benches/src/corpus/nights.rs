@@ -1,5 +1,7 @@
 //! The corpora by name, as sources on disk that change from night to night.
 
+use std::error::Error;
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -7,6 +9,8 @@ use super::noise::Noise;
 use super::shop::dump::{Dump, Order};
 use super::shop::sqlite::Database;
 use super::tree::Tree;
+use crate::arguments::Options;
+use crate::compare::trial::copy;
 
 /// All names, in the order of tables.
 pub const NAMES: [&str; 5] = ["dump-heap", "dump-key", "sqlite", "tree", "random"];
@@ -15,6 +19,32 @@ pub const NAMES: [&str; 5] = ["dump-heap", "dump-key", "sqlite", "tree", "random
 const PACKAGES: usize = 600;
 /// Bytes of the incompressible file at full size.
 const NOISE: usize = 1_000_000_000;
+
+/// Leaves each night of a corpus in a folder of its own, `night1` and so on, to try things by hand.
+///
+/// # Errors
+/// When the corpus is not known, or something cannot be written.
+pub fn on_disk(arguments: &[OsString]) -> Result<(), Box<dyn Error>> {
+    let [name, folder, rest @ ..] = arguments else {
+        return Err("NAME and FOLDER are missing".into());
+    };
+    let options = Options::read(rest, &["--nights", "--percent"])?;
+    let nights = options.number("--nights", 2_usize)?;
+    let folder = std::path::absolute(folder)?;
+    let source = folder.join("source");
+    std::fs::create_dir_all(&source)?;
+    let name = name.to_str().unwrap_or_default();
+    let mut corpus = Corpus::first(name, &source, options.number("--percent", 100)?)?;
+    for night in 1..=nights {
+        if night > 1 {
+            corpus.next_night()?;
+        }
+        copy(&source, &folder.join(format!("night{night}")))?;
+    }
+    drop(corpus);
+    std::fs::remove_dir_all(&source)?;
+    Ok(())
+}
 
 enum Kind {
     Dump(Box<Dump>),

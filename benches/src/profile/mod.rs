@@ -11,13 +11,12 @@ use std::fmt::Write;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use crate::arguments::Typed;
 use crate::compare::machine;
 use crate::compare::measure::{Call, run};
 use crate::compare::tools::{self, Tool};
-use crate::compare::trial::{remove, succeed, sync};
+use crate::compare::trial::{copy, remove, sync};
 use crate::corpus::nights::{Corpus, NAMES};
 use crate::micro;
 
@@ -121,12 +120,7 @@ impl Subject {
     fn watch(&self, what: &str, calls: &[Call]) -> Result<String, Box<dyn Error>> {
         eprintln!("{what}");
         let kept = self.tool.home().with_extension("kept");
-        succeed(
-            Command::new("cp")
-                .arg("-a")
-                .arg(self.tool.home())
-                .arg(&kept),
-        )?;
+        copy(self.tool.home(), &kept)?;
         let mut out = format!("\n### {what}\n");
         let prepare = || -> io::Result<()> {
             remove(&self.target())?;

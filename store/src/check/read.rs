@@ -218,8 +218,12 @@ pub(super) fn verify(
     let mut budget = crate::reader::Budget::new();
     let error = match reader.decode(world, &delta.id, &record, slot, &mut budget) {
         Ok(plain) => {
-            let id = delta.id;
-            reader.keep(Verified { id, plain, stand });
+            reader.keep(Verified {
+                id: delta.id,
+                plain,
+                proven: true,
+                stand,
+            });
             return Ok(());
         }
         Err(e) if is_bad(&e) => e,
@@ -228,7 +232,7 @@ pub(super) fn verify(
     let row = record.rows.get(usize::from(slot));
     let bases = row.map(|row| row.bases).unwrap_or_default();
     let mut budget = crate::reader::Budget::new();
-    let fault = match reader.prefix(world, &bases, &mut budget) {
+    let fault = match reader.parts(world, &bases, &mut budget) {
         Ok(_) => Fault::Own,
         Err(_) => Fault::Base,
     };

@@ -18,8 +18,12 @@ pub(crate) struct PasswordCost {
     pub lanes: u32,
 }
 
-/// Least memory that a repository may ask for in KiB (64 MiB, the second choice of RFC 9106).
+/// Least memory that a repository may ask for in KiB. With it, [`PASSES`] and [`LANES`] are the second
+/// recommended option of RFC 9106, section 4.
 const MIN_MEMORY: u32 = 64 * 1024;
+const PASSES: u32 = 3;
+/// Computed side by side where there are so many cores; each lane has its part of the memory.
+const LANES: u32 = 4;
 /// Most memory that a repository may ask for in KiB: a forged config must not exhaust the machine.
 const MAX_MEMORY: u32 = 4 * 1024 * 1024;
 const MAX_PASSES: u32 = 100;
@@ -31,8 +35,8 @@ impl PasswordCost {
         PasswordCost {
             salt: random(),
             memory: MIN_MEMORY,
-            passes: 3,
-            lanes: 1,
+            passes: PASSES,
+            lanes: LANES,
         }
     }
 

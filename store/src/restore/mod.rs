@@ -157,7 +157,9 @@ pub fn restore(
     repository.update_index()?;
     let decoded = || monitor.counters().decoded.load(Ordering::Relaxed);
     let before = decoded();
-    let reader = Reader::new(repository).counting(monitor.counters());
+    let reader = Reader::new(repository)
+        .counting(monitor.counters())
+        .proving_the_last();
     let tree = Tree::new(&reader, manifest.root);
     let verify = options.verify && !options.dry_run;
     // What is verified is dealt with twice.

@@ -76,7 +76,9 @@ pub fn stream(
 ) -> Result<StreamReport, StreamError> {
     monitor.event(Event::Phase("reading the index"));
     repository.update_index().map_err(RestoreError::from)?;
-    let reader = Reader::new(repository).counting(monitor.counters());
+    let reader = Reader::new(repository)
+        .counting(monitor.counters())
+        .proving_the_last();
     let tree = Tree::new(&reader, manifest.root);
     let scope = Scope::of(&tree, &options.path)?;
     expect(&tree, &options.path, 1, monitor);

@@ -21,6 +21,9 @@ fn sample_bits(plain: usize) -> u32 {
     }
 }
 
+/// Bytes of a chunk that are looked at: its beginning. Cuts follow contents, so chunks that resemble
+/// each other mostly begin alike.
+const LOOKED_AT: usize = 32 << 10;
 /// Bytes that a hash of 64 bits remembers.
 const WINDOW: usize = 64;
 /// Parts of a chunk that are hashed side by side: each hash waits for its own last step only.
@@ -93,6 +96,7 @@ impl Features {
 
     /// The super-features; `None` when too few positions were sampled.
     pub fn of(&self, plain: &[u8]) -> Option<SuperFeatures> {
+        let plain = plain.get(..LOOKED_AT).unwrap_or(plain);
         let mut greatest = Greatest::new(&self.transforms, plain.len());
         if plain.len() < PARTS * 4 * WINDOW {
             self.roll(0, plain, &mut greatest);

@@ -4,7 +4,7 @@
 //! turns out to be one of the parent's, or to resemble one. Only a part of a very large file's
 //! extents is in memory. All of it is a hint.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -12,7 +12,7 @@ use crate::entry::{Content, Extent};
 use crate::id::ChunkId;
 use crate::index::MAX_BASES;
 use crate::tree::Tree;
-use crate::writer::Like;
+use crate::writer::{ContentKind, Like};
 
 /// Extents of the parent's file that are in memory at once: about 8 GiB of it, in 8 MiB.
 const PART: usize = 1 << 16;
@@ -87,7 +87,7 @@ impl Guide {
 
     /// Reads the extents around an offset of the parent.
     fn load(&self, tree: &Tree<'_, '_>, at: u64) -> Option<Part> {
-        let mut chunks: std::collections::VecDeque<Placed> = std::collections::VecDeque::new();
+        let mut chunks: VecDeque<Placed> = VecDeque::new();
         let mut offset = 0;
         let mut from = 0;
         let mut to = u64::MAX;
@@ -128,14 +128,16 @@ pub(super) struct InParent<'n> {
     near: Option<&'n Near>,
     offset: u64,
     shift: i64,
+    kind: ContentKind,
 }
 
 impl<'n> InParent<'n> {
-    /// At an offset of the new file.
-    pub fn new(near: Option<&'n Near>, offset: u64) -> InParent<'n> {
+    /// At an offset of the new file, which is of this kind.
+    pub fn new(near: Option<&'n Near>, offset: u64, kind: ContentKind) -> InParent<'n> {
         InParent {
             near,
             offset,
+            kind,
             shift: near.map_or(0, |near| near.shift.load(Ordering::Relaxed)),
         }
     }
@@ -147,6 +149,10 @@ impl<'n> InParent<'n> {
 }
 
 impl Like for InParent<'_> {
+    fn kind(&self) -> ContentKind {
+        self.kind
+    }
+
     fn bases(&self, len: usize) -> Vec<ChunkId> {
         let Some(near) = self.near else {
             return Vec::new();

@@ -2,9 +2,10 @@
 //!
 //! Hands everything on in the order of the entries; hashing and storing happen elsewhere.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
 
-use hucha_chunker::{ChunkStream, Cutter};
+use hucha_chunker::{ChunkStream, Cutter, Profile};
 
 use crate::entry::{Content, Entry, Extent, Kind, MAX_INLINE};
 use crate::error::AccessError;
@@ -18,7 +19,7 @@ use crate::snapshot::guide::{Guide, Near};
 use crate::snapshot::parents::{Beginning, Known, Parent, is_unchanged, may_change_unseen};
 use crate::source::{ContentError, Contents, Open, Piece, Problem, Sink, Stop};
 use crate::tree::{Tree, inline};
-use crate::writer::Writer;
+use crate::writer::{ContentKind, Writer};
 
 /// Chunks that are handed on together: at most so many plain bytes, or one chunk.
 const BATCH: usize = 256 << 10;
@@ -62,6 +63,8 @@ pub(super) struct Chunks {
     pub offset: u64,
     /// What the parent has there.
     pub near: Option<Near>,
+    /// What the file is like.
+    pub kind: ContentKind,
 }
 
 /// A step of the assembly.
@@ -128,7 +131,11 @@ pub(super) struct Intake<'a, 'r, F> {
     contents: Tree<'a, 'r>,
     /// Where the chunks of the file at hand are in the parent.
     guide: Option<Guide>,
+    /// What that file is like.
+    kind: ContentKind,
     stream: ChunkStream,
+    /// For contents that change in place.
+    pages: Cutter,
     problems: Problems,
     failure: Option<AccessError>,
     fatal: Option<String>,
@@ -161,7 +168,9 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
             parents: parents.iter().filter_map(|p| begin(p).ok()).collect(),
             contents: Tree::new(setting.writer.reader(), None),
             guide: None,
+            kind: ContentKind::default(),
             stream: ChunkStream::new(setting.cutter),
+            pages: setting.cutter.with_profile(Profile::PAGES),
             problems: Problems::default(),
             failure: None,
             fatal: None,
@@ -293,6 +302,7 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
             Err(e) => return self.unreadable(&path, e),
         };
         Counters::add(&self.setting.monitor.counters().opened, 1);
+        self.stream.cut_by(self.setting.cutter);
         self.stream.reset();
         let skipped = beginning
             .as_ref()
@@ -309,9 +319,8 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
                 self.take_over(&beginning)?;
             }
             (Err(e), _) => return self.unreadable(&path, e),
-            _ => match self.stream.next(&mut input) {
+            _ => match self.first_chunk(&mut input) {
                 Ok(first) => {
-                    let first = first.map(<[u8]>::to_vec).unwrap_or_default();
                     if let (Some(small), None) = (inline(&first), input.next) {
                         return self.whole_small(entry, page, small, first.len());
                     }
@@ -324,16 +333,33 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
         self.read_rest(&path, input, Vec::new(), offset)
     }
 
-    /// Hands on the extents of a beginning.
+    /// The first chunk of a file, empty of an empty one, cut by the profile that its beginning asks
+    /// for.
+    fn first_chunk(&mut self, input: &mut Input<'_>) -> io::Result<Vec<u8>> {
+        if Profile::of_beginning(self.stream.peek(input)?).is_some() {
+            self.stream.cut_by(&self.pages);
+        }
+        let first = self.stream.next(input)?;
+        Ok(first.map(<[u8]>::to_vec).unwrap_or_default())
+    }
+
+    /// Hands on the extents of a beginning, and goes on as it was cut.
     fn take_over(&mut self, beginning: &Beginning) -> Result<(), Stop> {
         let mut batch = Vec::with_capacity(EXTENTS);
         let extents = match self.contents.extents(&beginning.content) {
             Ok(extents) => extents,
             Err(e) => return Err(self.fail(e)),
         };
+        let page = Profile::PAGES.max_size() as u64;
+        let mut paged = None;
         for extent in extents {
             match extent {
-                Ok(extent) => batch.push(extent),
+                Ok(extent) => {
+                    if let Extent::Chunk { .. } = extent {
+                        paged.get_or_insert(extent.len() == page);
+                    }
+                    batch.push(extent);
+                }
                 Err(e) => {
                     self.failure.get_or_insert(e);
                     return Err(Stop);
@@ -343,6 +369,10 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
                 self.flow.step(Step::Extents(std::mem::take(&mut batch)))?;
             }
         }
+        if paged == Some(true) {
+            self.stream.cut_by(&self.pages);
+        }
+        self.stream.reset_at(beginning.bytes);
         Counters::add(&self.setting.monitor.counters().bytes, beginning.bytes);
         self.flow.step(Step::Extents(batch))
     }
@@ -378,7 +408,7 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
                         batch.offset += hole;
                         Counters::add(&self.setting.monitor.counters().bytes, hole);
                         self.flow.step(Step::Extents(vec![Extent::Hole(hole)]))?;
-                        self.stream.reset();
+                        self.stream.reset_at(batch.offset);
                     }
                     None => break,
                 },
@@ -450,6 +480,7 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
             plain: chunks,
             offset,
             near,
+            kind: self.kind,
         })
     }
 
@@ -476,6 +507,16 @@ struct Unchanged {
     beginning: Option<Beginning>,
     /// What the parent holds that has changed since.
     earlier: Option<Content>,
+}
+
+/// Files whose names end alike are of one kind.
+fn kind_of(path: &[u8]) -> ContentKind {
+    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let end = name.iter().rposition(|byte| *byte == b'.');
+    let mut hasher = DefaultHasher::new();
+    let end = end.and_then(|dot| name.get(dot..)).unwrap_or_default();
+    end.to_ascii_lowercase().hash(&mut hasher);
+    ContentKind(hasher.finish())
 }
 
 fn unusable(error: &AccessError) -> String {
@@ -521,6 +562,7 @@ impl<F: Flow> Sink for Intake<'_, '_, F> {
             Some(earlier) => Some(Guide::new(earlier)),
         };
         self.guide = guide;
+        self.kind = kind_of(&entry.path);
         self.read(entry, page, unchanged.beginning, contents)
     }
 

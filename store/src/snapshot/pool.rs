@@ -252,7 +252,7 @@ fn work(lane: &Mutex<Lane<'_, '_>>, jobs: &Receiver<Job>) -> Result<(), AccessEr
 }
 
 fn store_all(lane: &mut Lane<'_, '_>, chunks: &Chunks) -> Stored {
-    let mut place = InParent::new(chunks.near.as_ref(), chunks.offset);
+    let mut place = InParent::new(chunks.near.as_ref(), chunks.offset, chunks.kind);
     let one = |chunk: &Vec<u8>| {
         let outcome = lane.store_like(chunk, &mut place)?;
         place.pass(chunk.len());

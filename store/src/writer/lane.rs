@@ -2,12 +2,12 @@
 //! and seals records of its own.
 
 use super::{Outcome, Writer, count};
-use crate::codec::Encoder;
+use crate::codec::{Encoder, looks_random};
 use crate::error::AccessError;
 use crate::format::MAX_CHUNK;
 use crate::id::{ChunkId, DataKeyId};
 use crate::reader::Budget;
-use crate::record::{EncodedChunk, RecordBuilder, SHARED_BELOW, World, seal_record, verify_record};
+use crate::record::{EncodedChunk, RecordBuilder, SHARED_UP_TO, World, seal_record, verify_record};
 
 /// Knows which stored chunks the next ones of a stream probably resemble.
 pub(crate) trait Like {
@@ -18,20 +18,32 @@ pub(crate) trait Like {
     /// The next chunk is this stored one, or resembles it. Answers whether another place in what
     /// is stored follows from that.
     fn met(&mut self, id: &ChunkId) -> bool;
+
+    /// Chunks of one kind compress well together.
+    fn kind(&self) -> ContentKind {
+        ContentKind::default()
+    }
 }
+
+/// What a chunk is like, as far as somebody knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct ContentKind(pub u64);
 
 /// Stores chunks for one thread: it fills records of its own.
 pub(crate) struct Lane<'w, 'r> {
     pub(super) writer: &'w Writer<'r>,
     pub(super) world: World,
     pub(super) encoder: Encoder,
-    small: RecordBuilder,
+    /// Records of shared frames, by what their chunks are like.
+    shared: Vec<(ContentKind, RecordBuilder)>,
     large: Vec<RecordBuilder>,
 }
 
 /// Records that a lane fills at once, so that a chunk finds one with room: full records carry the
 /// cost of their seal best.
 const OPEN_RECORDS: usize = 4;
+/// Kinds of chunks for which a lane fills a frame each at once.
+const OPEN_KINDS: usize = 8;
 
 impl<'w, 'r> Lane<'w, 'r> {
     pub(super) fn new(writer: &'w Writer<'r>, world: World) -> Lane<'w, 'r> {
@@ -39,7 +51,7 @@ impl<'w, 'r> Lane<'w, 'r> {
             writer,
             world,
             encoder: Encoder::default(),
-            small: RecordBuilder::default(),
+            shared: Vec::new(),
             large: Vec::new(),
         }
     }
@@ -66,7 +78,7 @@ impl<'w, 'r> Lane<'w, 'r> {
         } else if let Some(chunk) = self.delta_like(id, plain, like)? {
             self.push_delta(chunk)?;
         } else {
-            self.put_plain(id, plain)?;
+            self.put_plain(id, plain, like.kind())?;
         }
         Ok(Outcome { id, new })
     }
@@ -92,20 +104,53 @@ impl<'w, 'r> Lane<'w, 'r> {
     pub fn put(&mut self, id: ChunkId, plain: &[u8], bases: &[ChunkId]) -> Result<(), AccessError> {
         match self.delta(id, plain, bases)? {
             Some(chunk) => self.push_delta(chunk),
-            None => self.put_plain(id, plain),
+            None => self.put_plain(id, plain, ContentKind::default()),
         }
     }
 
-    fn put_plain(&mut self, id: ChunkId, plain: &[u8]) -> Result<(), AccessError> {
-        if self.world == World::Content && plain.len() < SHARED_BELOW {
-            if !self.small.fits(plain.len()) {
-                seal(self.writer, self.world, &mut self.small, &mut self.encoder)?;
-            }
-            self.small.push_shared(id, plain.to_vec());
-            return Ok(());
+    fn put_plain(
+        &mut self,
+        id: ChunkId,
+        plain: &[u8],
+        kind: ContentKind,
+    ) -> Result<(), AccessError> {
+        let joins = plain.len() <= SHARED_UP_TO && !looks_random(plain);
+        if self.world == World::Content && joins {
+            return self.push_shared(id, plain, kind);
         }
         let chunk = EncodedChunk::plain(id, plain, &mut self.encoder);
         self.push(chunk.map_err(AccessError::Spool)?)
+    }
+
+    /// Adds a chunk to the open frame of its kind; of too many kinds the fullest frame is sealed.
+    fn push_shared(
+        &mut self,
+        id: ChunkId,
+        plain: &[u8],
+        kind: ContentKind,
+    ) -> Result<(), AccessError> {
+        let known = self.shared.iter().position(|(other, _)| *other == kind);
+        let fullest = || {
+            let all = self.shared.iter().enumerate();
+            let fullest = all.max_by_key(|(_, (_, record))| record.plain());
+            fullest.map(|(at, _)| at)
+        };
+        let at = match known {
+            None if self.shared.len() >= OPEN_KINDS => fullest(),
+            known => known,
+        };
+        let Some((open, record)) = at.and_then(|at| self.shared.get_mut(at)) else {
+            let mut record = RecordBuilder::default();
+            record.push_shared(id, plain);
+            self.shared.push((kind, record));
+            return Ok(());
+        };
+        if *open != kind || !record.fits(plain.len()) {
+            seal(self.writer, self.world, record, &mut self.encoder)?;
+            *open = kind;
+        }
+        record.push_shared(id, plain);
+        Ok(())
     }
 
     fn push_delta(&mut self, chunk: EncodedChunk) -> Result<(), AccessError> {
@@ -141,8 +186,9 @@ impl<'w, 'r> Lane<'w, 'r> {
 
     /// Seals what waits in this lane.
     pub fn flush(&mut self) -> Result<(), AccessError> {
-        seal(self.writer, self.world, &mut self.small, &mut self.encoder)?;
-        for mut record in std::mem::take(&mut self.large) {
+        let shared = std::mem::take(&mut self.shared).into_iter();
+        let shared = shared.map(|(_, record)| record);
+        for mut record in shared.chain(std::mem::take(&mut self.large)) {
             seal(self.writer, self.world, &mut record, &mut self.encoder)?;
         }
         Ok(())

@@ -26,7 +26,7 @@ use crate::repository::{Repository, named_key};
 use crate::sealed::Sealed;
 use crate::session::Session;
 use crate::view::View;
-pub(crate) use lane::{Lane, Like};
+pub(crate) use lane::{ContentKind, Lane, Like};
 
 /// A segment is put at latest when so many rows wait for it.
 const SEGMENT_ROWS: usize = 65_536;
