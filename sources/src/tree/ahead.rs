@@ -1,6 +1,6 @@
 //! A walk in a thread of its own, some hundred things ahead of the hand that takes them. What waits
-//! between the two is bounded: in number, in bytes, and in folders that it keeps open. The walk ends
-//! soon after the hand does.
+//! between the two is bounded: in number, in bytes, and in folders that it keeps open. The walk
+//! ends soon after the hand does.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
