@@ -132,7 +132,7 @@ impl Sink for Knowing {
     }
 
     fn entry(&mut self, entry: Entry, contents: Option<Open<'_>>) -> Result<(), Stop> {
-        self.kept.entry(entry, contents)
+        Sink::entry(&mut self.kept, entry, contents)
     }
 
     fn problem(&mut self, problem: Problem) {
