@@ -41,6 +41,16 @@ pub trait Sink {
     /// [`Stop`] when the snapshot cannot go on; the source returns [`SourceError::Stopped`].
     fn entry(&mut self, entry: Entry, contents: Option<Open<'_>>) -> Result<(), Stop>;
 
+    /// Whether the extended attributes of a file may stay unread, because a snapshot has them and
+    /// nothing hints at a change since. Asked at most once for a file with one name, with all else
+    /// that its entry says; the next call of [`Sink::entry`] is for the same path.
+    ///
+    /// # Errors
+    /// Like [`Sink::entry`].
+    fn has_attributes(&mut self, _entry: &Entry) -> Result<bool, Stop> {
+        Ok(false)
+    }
+
     /// Notes that no further name of a group follows, so that nobody need to remember it.
     fn group_ends(&mut self, first: &[u8]) {
         let _ = first;

@@ -250,7 +250,17 @@ impl<'r> View<'r> {
         self.usable_of(&found)
     }
 
-    /// The same for a chunk that was looked up already.
+    /// Whether a chunk is usable, whatever its place: cheaper than [`View::usable`] where it is.
+    pub fn is_usable(&self, id: &ChunkId) -> Result<bool, AccessError> {
+        let segments = self.repository.segments();
+        let Some(found) = self.repository.index().find_some(&segments, id)? else {
+            return Ok(false);
+        };
+        // One that is usable is enough. What is not may have another place that was not looked for.
+        Ok(self.usable_of(&found)?.is_some() || self.usable(id)?.is_some())
+    }
+
+    /// [`View::usable`] for a chunk that was looked up already.
     pub fn usable_of(&self, found: &Found) -> Result<Option<Usable>, AccessError> {
         let mut steps = 0;
         let mut best: Option<Usable> = None;

@@ -140,6 +140,7 @@ fn tree_options(all: &SnapshotArgs) -> Result<TreeOptions, Failure> {
         if_present,
         ignore_files: args.ignore_file.clone(),
         compare: compare(all),
+        ahead: true,
     })
 }
 
@@ -294,6 +295,10 @@ impl Sink for WatchedSink<'_> {
         };
         let mut open = || Ok(Box::new(WatchedContents(contents()?)) as Box<dyn Contents>);
         self.0.entry(entry, Some(&mut open))
+    }
+
+    fn has_attributes(&mut self, entry: &Entry) -> Result<bool, Stop> {
+        self.0.has_attributes(entry)
     }
 
     fn group_ends(&mut self, first: &[u8]) {

@@ -13,6 +13,10 @@ use hucha_store::source::{ContentError, Contents, Piece};
 use rustix::fs::{self, FileType, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 
+/// A file of so few bytes is read without hints, and holes are looked for only where bytes have no
+/// room.
+const SMALL: u64 = 64 << 10;
+
 /// What became of a file while it was read, for its walker.
 #[derive(Debug, Default)]
 pub(super) struct Fate {
@@ -66,18 +70,21 @@ impl FileContents {
             return Err(io::Error::other("it was replaced by something that is no file").into());
         }
         let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let is_small = size <= SMALL;
         #[cfg(not(any(target_vendor = "apple", target_os = "openbsd")))]
-        {
+        if !is_small {
             // Only a hint.
             let _ = fs::fadvise(&file, 0, None, fs::Advice::Sequential);
         }
         let fate = Rc::clone(fate);
+        // All of it has room on the disk: there is no hole worth two calls.
+        let is_dense = is_small && size <= u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
         Ok(FileContents {
             file,
             known,
             position: 0,
             size,
-            data_end: 0,
+            data_end: if is_dense { size } else { 0 },
             fate,
         })
     }

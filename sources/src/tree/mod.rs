@@ -2,11 +2,15 @@
 //! nobody typed, and keeps no list of the files it has seen.
 
 #[cfg(unix)]
+mod ahead;
+#[cfg(unix)]
 mod attributes;
 #[cfg(unix)]
 mod contents;
 #[cfg(unix)]
 mod excludes;
+#[cfg(unix)]
+mod hand;
 #[cfg(unix)]
 mod names;
 #[cfg(unix)]
@@ -61,6 +65,9 @@ pub struct TreeOptions {
     pub ignore_files: Vec<OsString>,
     /// What tells that a file changed while it was read, beside its size and mtime.
     pub compare: Compare,
+    /// Folders are listed by a thread that is some hundred files ahead of what is read. Otherwise
+    /// all happens in the calling thread. Only where there is Unix.
+    pub ahead: bool,
 }
 
 /// A file whose presence leaves out all else in its folder.

@@ -4,8 +4,15 @@
 use std::ffi::CStr;
 use std::os::fd::AsFd;
 
+#[cfg(not(target_os = "linux"))]
 use rustix::fs::Dir;
+#[cfg(target_os = "linux")]
+use rustix::fs::RawDir;
 use rustix::io::Errno;
+
+/// Bytes that the system fills with names in one call.
+#[cfg(target_os = "linux")]
+const BUFFER: usize = 32 << 10;
 
 /// Sorted names, none twice.
 #[derive(Debug, Default)]
@@ -17,7 +24,8 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Reads a folder. When reading fails midway, what came before is kept beside the error.
+    /// Reads a folder that was opened for this. When reading fails midway, what came before is kept
+    /// beside the error.
     pub(super) fn read(folder: impl AsFd) -> (Names, Option<Errno>) {
         let mut names = Names::default();
         let error = names.fill(folder).err();
@@ -27,6 +35,22 @@ impl Names {
         (names, error)
     }
 
+    /// By calls of the system on the open folder itself: opening it once more would cost as much.
+    #[cfg(target_os = "linux")]
+    fn fill(&mut self, folder: impl AsFd) -> Result<(), Errno> {
+        let mut buffer = Vec::with_capacity(BUFFER);
+        let mut entries = RawDir::new(folder, buffer.spare_capacity_mut());
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            let name = entry.file_name();
+            if name != c"." && name != c".." {
+                self.push(name)?;
+            }
+        }
+        Ok(())
+    }
+
+    #[cfg(not(target_os = "linux"))]
     fn fill(&mut self, folder: impl AsFd) -> Result<(), Errno> {
         for entry in Dir::read_from(folder)? {
             let entry = entry?;

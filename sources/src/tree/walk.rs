@@ -1,28 +1,27 @@
-//! Walks typed paths in path order and pushes every entry. It follows no link but typed ones,
-//! holds at most some tens of folders open however deep the tree is, and keeps in memory the names
-//! of the folders that it stands in and the files with several links of which some were not met.
+//! Walks typed paths in path order and hands on all that it meets. It follows no link but typed
+//! ones, holds at most some tens of folders open however deep the tree is, and keeps in memory the
+//! names of the folders that it stands in. It opens no file and makes no entries: see `hand`.
 
-use std::collections::HashMap;
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
-use hucha_store::clock::Timestamp;
-use hucha_store::entry::{Content, Entry, Kind, Meta, Xattr};
+use hucha_store::entry::{Kind, Xattr};
 use hucha_store::snapshot::Compare;
-use hucha_store::source::{Contents, Problem, Sink, Source, SourceError, Stop};
+use hucha_store::source::{Problem, Sink, Source, SourceError, Stop};
 use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::attributes::{Reader, Subject};
-use super::contents::{Fate, FileContents, Known};
 use super::excludes::Excludes;
+use super::hand::{Found, Hand, Named, Taker, Thing, identity, size, wide};
 use super::names::Names;
 use super::owners::Owners;
 use super::typed::{Node, Typed};
-use super::{Missing, TreeError, TreeOptions};
+use super::{Missing, TreeError, TreeOptions, ahead};
 use crate::ignore::{IgnoreFile, Verdict};
 
 /// Folders of the present path that stay open. Below them a folder is closed when one of its
@@ -35,6 +34,9 @@ pub struct FileTree {
     excludes: Excludes,
     compare: Compare,
     owners: Owners,
+    is_ahead: bool,
+    /// See [`Hand::late`]; tests set it.
+    pub(super) late: Option<Duration>,
 }
 
 impl FileTree {
@@ -57,6 +59,8 @@ impl FileTree {
             excludes,
             compare: options.compare,
             owners: Owners::default(),
+            is_ahead: options.ahead,
+            late: None,
         })
     }
 
@@ -80,18 +84,15 @@ impl Source for FileTree {
                 message: missing.error.to_string(),
             });
         }
-        let mut walk = Walk {
-            sink,
-            excludes: &self.excludes,
-            compare: self.compare,
-            owners: &self.owners,
-            stored: Vec::new(),
-            real: Vec::new(),
-            groups: HashMap::new(),
-            xattrs: Reader::new(),
-            stack: Vec::new(),
-        };
-        Ok(walk.run(&self.typed.root)?)
+        let mut hand = Hand::new(sink, &self.owners, self.compare);
+        hand.late = self.late.unwrap_or(hand.late);
+        let (root, excludes) = (&self.typed.root, &self.excludes);
+        let walk = |taker: &mut dyn Taker| Walk::new(taker, excludes).run(root);
+        match self.is_ahead {
+            true => ahead::run(&mut hand, &walk)?,
+            false => walk(&mut hand)?,
+        }
+        Ok(())
     }
 }
 
@@ -104,7 +105,7 @@ struct Frame<'a> {
     /// Whether all of the folder is read, not only typed things in it.
     listed: bool,
     /// `None` when it is not `listed`, or closed for a while, or lost.
-    folder: Option<Rc<OwnedFd>>,
+    folder: Option<Arc<OwnedFd>>,
     /// Device and inode.
     identity: (u64, u64),
     /// The device of the typed path that it belongs to.
@@ -131,7 +132,7 @@ struct Before {
 
 /// A name in an open folder, to be visited.
 struct Place<'a> {
-    folder: Rc<OwnedFd>,
+    folder: Arc<OwnedFd>,
     name: &'a CStr,
     /// Whether a link is followed.
     follow: bool,
@@ -140,20 +141,27 @@ struct Place<'a> {
 }
 
 struct Walk<'a> {
-    sink: &'a mut dyn Sink,
+    taker: &'a mut dyn Taker,
     excludes: &'a Excludes,
-    compare: Compare,
-    owners: &'a Owners,
     /// The present path in the snapshot, and on disk.
     stored: Vec<u8>,
     real: Vec<u8>,
-    /// By device and inode: the first path, and how many links are still to come.
-    groups: HashMap<(u64, u64), (Vec<u8>, u64)>,
     xattrs: Reader,
     stack: Vec<Frame<'a>>,
 }
 
 impl<'a> Walk<'a> {
+    fn new(taker: &'a mut dyn Taker, excludes: &'a Excludes) -> Walk<'a> {
+        Walk {
+            taker,
+            excludes,
+            stored: Vec::new(),
+            real: Vec::new(),
+            xattrs: Reader::new(),
+            stack: Vec::new(),
+        }
+    }
+
     fn run(&mut self, root: &'a Node) -> Result<(), Stop> {
         if root.whole {
             self.real = root.location.as_os_str().as_bytes().to_vec();
@@ -254,7 +262,7 @@ impl<'a> Walk<'a> {
             Ok(stat) => {
                 let path = self.real.clone();
                 let xattrs = self.read_xattrs(Subject::Followed(&path));
-                self.push(Kind::Folder, &stat, xattrs)?;
+                self.push(stat, xattrs)?;
                 self.enter_typed(node, identity(&stat), before);
             }
             Err(error) => {
@@ -373,7 +381,7 @@ impl<'a> Walk<'a> {
         if node.is_some() {
             self.problem("was typed, or leads to what was typed, but is excluded");
         }
-        self.sink.excluded(&self.stored);
+        self.note(Found::Excluded(self.stored.clone()));
     }
 
     /// A link on the way to a typed path becomes a folder; if the link itself was to be stored as
@@ -399,73 +407,20 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Pushes anything but a folder.
+    /// Hands on anything but a folder.
     fn leaf(&mut self, place: &Place<'_>, kind: Kind, stat: Stat) -> Result<(), Stop> {
-        let real = std::mem::take(&mut self.real);
-        let folder = place.folder.as_fd();
-        let subject = Subject::Named {
-            folder,
-            name: place.name,
-            path: &real,
+        let place = Named {
+            folder: Arc::clone(&place.folder),
+            name: place.name.to_owned(),
+            real: self.real.clone(),
         };
-        let (xattrs, problems) = self.xattrs.read(subject);
-        self.real = real;
-        problems.iter().for_each(|message| self.problem(message));
-        let is_file = kind == Kind::File;
-        let mut entry = self.describe(kind, &stat, xattrs);
-        let (group, ends) = self.group_of(&stat);
-        entry.group = group;
-        if !is_file {
-            self.sink.entry(entry, None)?;
-            self.end_group(ends);
-            return Ok(());
-        }
-        let fate = Rc::new(Fate::default());
-        let known = Known {
+        self.taker.take(Found::Thing(Box::new(Thing {
+            path: self.stored.clone(),
+            kind,
             stat,
-            compare: self.compare,
-        };
-        let mut open = || {
-            let contents = FileContents::open(folder, place.name, known, &fate)?;
-            Ok(Box::new(contents) as Box<dyn Contents>)
-        };
-        self.sink.entry(entry, Some(&mut open))?;
-        self.end_group(ends);
-        if fate.changed.get() {
-            self.problem("changed while it was read");
-        }
-        if fate.failed.get() {
-            // The next link becomes the first one.
-            self.groups.remove(&identity(&stat));
-        }
-        Ok(())
-    }
-
-    fn end_group(&mut self, first: Option<Vec<u8>>) {
-        if let Some(first) = first {
-            self.sink.group_ends(&first);
-        }
-    }
-
-    /// The first path of an inode with several links; and again when this is the last of them.
-    fn group_of(&mut self, stat: &Stat) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
-        let links = wide(stat.st_nlink);
-        if links < 2 {
-            return (None, None);
-        }
-        let key = identity(stat);
-        let stored = &self.stored;
-        let (first, left) = self
-            .groups
-            .entry(key)
-            .or_insert_with(|| (stored.clone(), links));
-        *left -= 1;
-        let (first, left) = (first.clone(), *left);
-        if left > 0 {
-            return (Some(first), None);
-        }
-        self.groups.remove(&key);
-        (Some(first.clone()), Some(first))
+            xattrs: Vec::new(),
+            place: Some(place),
+        })))
     }
 
     /// Pushes a folder and stands in it.
@@ -481,7 +436,7 @@ impl<'a> Walk<'a> {
         let opened = fs::openat(&place.folder, place.name, flags, Mode::empty());
         let opened = opened.and_then(|folder| fs::fstat(&folder).map(|stat| (folder, stat)));
         let (folder, stat) = match opened {
-            Ok((folder, stat)) => (Some(Rc::new(folder)), stat),
+            Ok((folder, stat)) => (Some(Arc::new(folder)), stat),
             Err(error) => {
                 self.problem(&gone(error));
                 (None, stat)
@@ -491,7 +446,7 @@ impl<'a> Walk<'a> {
             Some(folder) => self.read_xattrs(Subject::Open(folder.as_fd())),
             None => Vec::new(),
         };
-        self.push(Kind::Folder, &stat, xattrs)?;
+        self.push(stat, xattrs)?;
         let identity = identity(&stat);
         let is_mounted = self.excludes.one_file_system && identity.0 != device;
         let (mut names, rules) = match &folder {
@@ -551,7 +506,7 @@ impl<'a> Walk<'a> {
             }
             let before = self.stored.len();
             join(&mut self.stored, name);
-            self.sink.excluded(&self.stored);
+            self.note(Found::Excluded(self.stored.clone()));
             self.stored.truncate(before);
         }
         if let Err(error) = left.add(kept.iter().map(CString::as_c_str)) {
@@ -594,7 +549,7 @@ impl<'a> Walk<'a> {
         });
         match reopened {
             Some((identity, folder)) if identity == above.identity => {
-                above.folder = Some(Rc::new(folder));
+                above.folder = Some(Arc::new(folder));
             }
             _ if above.next < above.names.len() => {
                 above.next = above.names.len();
@@ -604,36 +559,15 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn push(&mut self, kind: Kind, stat: &Stat, xattrs: Vec<Xattr>) -> Result<(), Stop> {
-        let entry = self.describe(kind, stat, xattrs);
-        self.sink.entry(entry, None)
-    }
-
-    fn describe(&self, kind: Kind, stat: &Stat, xattrs: Vec<Xattr>) -> Entry {
-        let is_file = kind == Kind::File;
-        let mut meta = Meta {
-            mode: stat.st_mode & 0o7777,
-            uid: stat.st_uid,
-            gid: stat.st_gid,
-            user: self.owners.user(stat.st_uid),
-            group: self.owners.group(stat.st_gid),
-            mtime: timestamp(stat.st_mtime, stat.st_mtime_nsec),
-            ..Meta::default()
-        };
-        if is_file {
-            meta.ctime = timestamp(stat.st_ctime, stat.st_ctime_nsec);
-            meta.inode = wide(stat.st_ino);
-            meta.size = size(stat);
-        }
-        let path = self.stored.clone();
-        Entry {
-            path,
-            kind,
-            meta,
-            content: Content::None,
+    /// Hands on a folder.
+    fn push(&mut self, stat: Stat, xattrs: Vec<Xattr>) -> Result<(), Stop> {
+        self.taker.take(Found::Thing(Box::new(Thing {
+            path: self.stored.clone(),
+            kind: Kind::Folder,
+            stat,
             xattrs,
-            group: None,
-        }
+            place: None,
+        })))
     }
 
     fn read_xattrs(&mut self, subject: Subject<'_>) -> Vec<Xattr> {
@@ -643,10 +577,15 @@ impl<'a> Walk<'a> {
     }
 
     fn problem(&mut self, message: &str) {
-        self.sink.problem(Problem {
+        self.note(Found::Problem(Problem {
             path: self.real.clone(),
             message: message.to_owned(),
-        });
+        }));
+    }
+
+    /// Hands on what is no entry. A walk that is to stop learns so by the next one.
+    fn note(&mut self, found: Found) {
+        let _ = self.taker.take(found);
     }
 
     fn back(&mut self, before: Before) {
@@ -672,24 +611,6 @@ fn gone(error: Errno) -> String {
     }
 }
 
-fn identity(stat: &Stat) -> (u64, u64) {
-    (wide(stat.st_dev), wide(stat.st_ino))
-}
-
-fn size(stat: &Stat) -> u64 {
-    u64::try_from(stat.st_size).unwrap_or(0)
-}
-
-fn timestamp(seconds: i64, nanos: impl TryInto<u32>) -> Timestamp {
-    let nanos = nanos.try_into().unwrap_or(0);
-    Timestamp { seconds, nanos }
-}
-
-/// Numbers of a `Stat`, which are wider on some machines than on others.
-fn wide(number: impl TryInto<u64>) -> u64 {
-    number.try_into().unwrap_or(0)
-}
-
 fn device(stat: &Stat, is_char: bool) -> Kind {
     let (major, minor) = (fs::major(stat.st_rdev), fs::minor(stat.st_rdev));
     match is_char {
@@ -699,9 +620,9 @@ fn device(stat: &Stat, is_char: bool) -> Kind {
 }
 
 /// Opens a folder only to reach what is in it; needs no right to list it where the system can.
-fn open_place(folder: &Path) -> Result<Rc<OwnedFd>, Errno> {
+fn open_place(folder: &Path) -> Result<Arc<OwnedFd>, Errno> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | place_flags();
-    fs::openat(CWD, folder, flags, Mode::empty()).map(Rc::new)
+    fs::openat(CWD, folder, flags, Mode::empty()).map(Arc::new)
 }
 
 fn place_flags() -> OFlags {

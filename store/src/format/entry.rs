@@ -2,7 +2,9 @@
 
 use super::fields::{Fields, FieldsBuilder, decode_time, encode_time};
 use super::{Decoder, MAX_CHUNK, Malformed, len32, put_varint};
-use crate::entry::{Content, Entry, Extent, Kind, MAX_INLINE, Meta, Xattr, is_sound_path};
+use crate::entry::{
+    Content, Entry, Extent, Kind, MAX_INLINE, Meta, Xattr, is_sound_path, shared_bytes,
+};
 use crate::id::ChunkId;
 
 const FILE: u8 = 1;
@@ -119,7 +121,7 @@ pub(crate) fn decode_xattrs(fields: &Fields<'_>) -> Result<Vec<Xattr>, Malformed
 }
 
 fn shared_path(before: &[u8], path: &[u8]) -> Vec<u8> {
-    let shared = before.iter().zip(path).take_while(|(a, b)| a == b).count();
+    let shared = shared_bytes(before, path);
     let mut out = Vec::with_capacity(path.len() - shared + 2);
     put_varint(&mut out, len32(shared));
     out.extend_from_slice(path.get(shared..).unwrap_or(&[]));

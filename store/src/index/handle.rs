@@ -388,8 +388,25 @@ impl IndexHandle {
         segments: &Segments<'_>,
         id: &ChunkId,
     ) -> Result<Option<Found>, AccessError> {
+        self.find_by(segments, |index| index.find(id))
+    }
+
+    /// Some places of a chunk: see [`Index::find_some`].
+    pub fn find_some(
+        &self,
+        segments: &Segments<'_>,
+        id: &ChunkId,
+    ) -> Result<Option<Found>, AccessError> {
+        self.find_by(segments, |index| index.find_some(id))
+    }
+
+    fn find_by(
+        &self,
+        segments: &Segments<'_>,
+        find: impl Fn(&dyn Index) -> Result<Option<Found>, IndexError>,
+    ) -> Result<Option<Found>, AccessError> {
         self.ask(segments, |state| {
-            let mut found = state.index.index.find(id)?;
+            let mut found = find(&*state.index.index)?;
             if let Some(found) = &mut found {
                 let found = std::slice::from_mut(found);
                 state.index.renumber(found, &self.packs)?;
@@ -397,7 +414,7 @@ impl IndexHandle {
             let Some(overlay) = &state.overlay else {
                 return Ok(found);
             };
-            let Some(mut more) = overlay.index.find(id)? else {
+            let Some(mut more) = find(&*overlay.index)? else {
                 return Ok(found);
             };
             overlay.renumber(std::slice::from_mut(&mut more), &self.packs)?;

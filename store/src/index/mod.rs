@@ -222,6 +222,15 @@ pub trait Index: Send + Sync {
     /// When the cache is unusable.
     fn find(&self, id: &ChunkId) -> Result<Option<Found>, IndexError>;
 
+    /// Some places of a chunk, for whom one may do: each is verified, but not that there are no
+    /// others. `None` only for a chunk that has none.
+    ///
+    /// # Errors
+    /// When the cache is unusable.
+    fn find_some(&self, id: &ChunkId) -> Result<Option<Found>, IndexError> {
+        self.find(id)
+    }
+
     /// All chunks whose ids begin with `base` (one, but for a collision of 128 bits).
     ///
     /// # Errors

@@ -115,6 +115,7 @@ fn assert_same(model: &MemoryIndex, index: &dyn Index, chunks: u64) {
 
 fn check_basics(index: &dyn Index) {
     assert!(index.find(&chunk(0)).unwrap().is_none());
+    assert!(index.find_some(&chunk(0)).unwrap().is_none());
     assert!(index.scan(None, 10).unwrap().is_empty());
     let first = segment(
         &[],
@@ -133,6 +134,8 @@ fn check_basics(index: &dyn Index) {
     let found = index.find(&chunk(1)).unwrap().unwrap();
     let packs: Vec<u32> = found.places.iter().map(|place| place.pack.0).collect();
     assert_eq!(packs, [0, 1, 2]);
+    assert_eq!(index.find_some(&chunk(1)).unwrap().as_ref(), Some(&found));
+    assert!(index.find_some(&chunk(9)).unwrap().is_none());
     assert_eq!(
         found.places[1].bases.iter().next(),
         Some(chunk(2).as_base())
@@ -526,6 +529,21 @@ enum Outcome {
     Refused,
 }
 
+/// Where only some places are asked for, none is wrong and no chunk is told absent.
+fn some_places(index: &RedbIndex, model: &MemoryIndex, chunks: u64) {
+    for id in (0..chunks).step_by(5).map(chunk) {
+        let all = model.find(&id).unwrap();
+        match (index.find_some(&id), all) {
+            (Ok(Some(some)), Some(all)) => {
+                assert_eq!((some.id, some.number), (all.id, all.number));
+                assert!(some.places.iter().all(|place| all.places.contains(place)));
+            }
+            (Ok(some), all) => assert_eq!(some, all),
+            (Err(_), _) => break,
+        }
+    }
+}
+
 /// Asks everything of an altered copy; each answer is the model's or an error.
 fn outcome(path: &Path, model: &MemoryIndex, chunks: u64) -> Outcome {
     let Ok(index) = RedbIndex::open(path, options()) else {
@@ -537,6 +555,9 @@ fn outcome(path: &Path, model: &MemoryIndex, chunks: u64) -> Outcome {
             Ok(found) => assert_eq!(found, model.find(&id).unwrap()),
             Err(_) => break,
         }
+    }
+    if let Ok(index) = RedbIndex::open(path, options()) {
+        some_places(&index, model, chunks);
     }
     if let Ok(index) = RedbIndex::open(path, options())
         && let Ok(all) = index.scan(None, usize::MAX)

@@ -7,7 +7,8 @@ use std::io::{self, Read};
 
 use hucha_chunker::{ChunkStream, Cutter, Profile};
 
-use crate::entry::{Content, Entry, Extent, Kind, MAX_INLINE};
+use crate::clock::Timestamp;
+use crate::entry::{Content, Entry, Extent, Kind, MAX_INLINE, Meta, Xattr};
 use crate::error::AccessError;
 use crate::format::objects::Manifest;
 use crate::id::ChunkId;
@@ -92,6 +93,8 @@ pub(super) struct Setting<'a, 'r> {
     pub writer: &'a Writer<'r>,
     pub cutter: &'a Cutter,
     pub compare: Compare,
+    /// Who takes the snapshot.
+    pub user: &'a str,
     pub monitor: &'a dyn Monitor,
 }
 
@@ -129,6 +132,8 @@ pub(super) struct Intake<'a, 'r, F> {
     parents: Vec<Parent<'a, 'a, 'r>>,
     /// Reads lists of extents.
     contents: Tree<'a, 'r>,
+    /// What was found for [`Sink::has_attributes`], for the entry that comes next.
+    asked: Option<Asked>,
     /// Where the chunks of the file at hand are in the parent.
     guide: Option<Guide>,
     /// What that file is like.
@@ -158,7 +163,7 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
         checkpoints: Option<Checkpoints<'a, 'r>>,
     ) -> Intake<'a, 'r, F> {
         let begin = |(manifest, tree): &'a ParentTree<'a, 'r>| {
-            let parent = Parent::begin(tree, manifest);
+            let parent = Parent::begin(tree, manifest, setting.user);
             parent.map_err(|e| setting.monitor.event(Event::Note(&unusable(&e))))
         };
         Intake {
@@ -167,6 +172,7 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
             checkpoints,
             parents: parents.iter().filter_map(|p| begin(p).ok()).collect(),
             contents: Tree::new(setting.writer.reader(), None),
+            asked: None,
             guide: None,
             kind: ContentKind::default(),
             stream: ChunkStream::new(setting.cutter),
@@ -255,6 +261,9 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
             match (self.may_reuse(&old.content), known.beginning) {
                 (Ok(true), None) => {
                     found.whole = Some(old.content);
+                    // Whoever changes attributes changes the ctime.
+                    let told = self.setting.compare.ctime && known.has_attributes;
+                    found.xattrs = told.then_some(old.xattrs);
                     return Ok(found);
                 }
                 (Ok(true), Some(bytes)) => {
@@ -267,6 +276,42 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
             }
         }
         Ok(found)
+    }
+
+    /// The page of an entry's place, and what is known of it, found now or when it was asked for.
+    fn compared(&mut self, entry: &Entry) -> Result<(Option<ChunkId>, Unchanged), Stop> {
+        let asked = match self.asked.take() {
+            Some(asked) if asked.path == entry.path => asked,
+            _ => self.compare(entry)?,
+        };
+        let mut unchanged = asked.unchanged;
+        if asked.stamp != stamp(&entry.meta) {
+            // It was looked at once more since then.
+            let whole = unchanged.whole.take();
+            unchanged.earlier = unchanged.earlier.or(whole);
+            unchanged.beginning = None;
+        }
+        Ok((asked.page, unchanged))
+    }
+
+    fn compare(&mut self, entry: &Entry) -> Result<Asked, Stop> {
+        // Before the look-up: what it finds holds for one session.
+        self.checkpoint()?;
+        let (known, page) = self.look_up(&entry.path);
+        let first = entry
+            .group
+            .as_ref()
+            .is_none_or(|first| *first == entry.path);
+        let unchanged = match entry.kind {
+            Kind::File if first => self.unchanged(entry, known)?,
+            _ => Unchanged::default(),
+        };
+        Ok(Asked {
+            path: entry.path.clone(),
+            stamp: stamp(&entry.meta),
+            page,
+            unchanged,
+        })
     }
 
     fn may_reuse(&self, content: &Content) -> Result<bool, AccessError> {
@@ -503,6 +548,8 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
 struct Unchanged {
     /// All of its content.
     whole: Option<Content>,
+    /// All of its attributes beside that.
+    xattrs: Option<Vec<Xattr>>,
     /// What a checkpoint holds of it.
     beginning: Option<Beginning>,
     /// What the parent holds that has changed since.
@@ -519,6 +566,22 @@ fn kind_of(path: &[u8]) -> ContentKind {
     ContentKind(hasher.finish())
 }
 
+/// What the parents know of the entry that comes next.
+struct Asked {
+    path: Vec<u8>,
+    /// What it was compared by.
+    stamp: Stamp,
+    page: Option<ChunkId>,
+    unchanged: Unchanged,
+}
+
+/// Size, mtime, ctime and inode.
+type Stamp = (u64, Timestamp, Timestamp, u64);
+
+fn stamp(meta: &Meta) -> Stamp {
+    (meta.size, meta.mtime, meta.ctime, meta.inode)
+}
+
 fn unusable(error: &AccessError) -> String {
     format!("the parent cannot be used: {error}")
 }
@@ -528,9 +591,8 @@ impl<F: Flow> Sink for Intake<'_, '_, F> {
         if !self.is_storable(&mut entry) {
             return Ok(());
         }
-        self.checkpoint()?;
+        let (page, unchanged) = self.compared(&entry)?;
         Counters::add(&self.setting.monitor.counters().entries, 1);
-        let (known, page) = self.look_up(&entry.path);
         if entry
             .group
             .as_ref()
@@ -542,9 +604,9 @@ impl<F: Flow> Sink for Intake<'_, '_, F> {
             entry.content = Content::None;
             return self.flow.step(Step::Whole(entry, page));
         };
-        let unchanged = self.unchanged(&entry, known)?;
         if let Some(content) = unchanged.whole {
             entry.content = content;
+            entry.xattrs = unchanged.xattrs.unwrap_or(entry.xattrs);
             Counters::add(&self.setting.monitor.counters().bytes, entry.meta.size);
             self.setting.monitor.event(Event::Entry {
                 path: &entry.path,
@@ -564,6 +626,16 @@ impl<F: Flow> Sink for Intake<'_, '_, F> {
         self.guide = guide;
         self.kind = kind_of(&entry.path);
         self.read(entry, page, unchanged.beginning, contents)
+    }
+
+    fn has_attributes(&mut self, entry: &Entry) -> Result<bool, Stop> {
+        if entry.path.len() > MAX_PATH {
+            return Ok(false);
+        }
+        let asked = self.compare(entry)?;
+        let has = asked.unchanged.xattrs.is_some();
+        self.asked = Some(asked);
+        Ok(has)
     }
 
     fn group_ends(&mut self, first: &[u8]) {

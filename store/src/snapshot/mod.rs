@@ -386,6 +386,7 @@ impl<'a, 'r> Plan<'a, 'r> {
             writer: self.writer,
             cutter: &self.cutter,
             compare: self.options.compare,
+            user: &self.options.user,
             monitor: self.monitor,
         };
         let tree = |m: &'c Manifest| (m, Tree::new(self.writer.reader(), m.root));

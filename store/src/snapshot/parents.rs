@@ -6,6 +6,7 @@ use std::cmp::Ordering;
 use crate::clock::Timestamp;
 use crate::entry::{Content, Entry, Kind, Meta, path_order};
 use crate::error::AccessError;
+use crate::format::entry::Attributes;
 use crate::format::objects::Manifest;
 use crate::id::ChunkId;
 use crate::repository::Repository;
@@ -73,8 +74,12 @@ impl Parents {
 pub(super) struct Parent<'t, 'a, 'r> {
     walk: Walk<'t, 'a, 'r>,
     next: Option<Item>,
+    /// `next` was handed out: another is to come in its place.
+    is_taken: bool,
     partial: bool,
     unfinished: Option<u64>,
+    /// Whether its entries have all attributes that we would see.
+    is_telling: bool,
 }
 
 /// What a parent has at a path.
@@ -86,25 +91,34 @@ pub(super) struct Known {
     pub page: Option<ChunkId>,
     /// The entry's content is only so many bytes at the beginning of the file.
     pub beginning: Option<u64>,
+    /// The entry's attributes are all that there were.
+    pub has_attributes: bool,
 }
 
 impl<'t, 'a, 'r> Parent<'t, 'a, 'r> {
     pub fn begin(
         tree: &'t Tree<'a, 'r>,
         manifest: &Manifest,
+        user: &str,
     ) -> Result<Parent<'t, 'a, 'r>, AccessError> {
         let mut walk = tree.walk(b"")?;
         Ok(Parent {
             next: walk.next_item()?,
+            is_taken: false,
             walk,
             partial: manifest.partial,
             unfinished: manifest.unfinished,
+            is_telling: is_telling(manifest, user),
         })
     }
 
     /// What it has at a path that lies behind all that were asked for before.
     pub fn look_up(&mut self, path: &[u8]) -> Result<Known, AccessError> {
         let mut known = Known::default();
+        if self.is_taken {
+            self.next = self.walk.next_item()?;
+            self.is_taken = false;
+        }
         loop {
             let order = match &self.next {
                 Some((entry, _)) => path_order(&entry.path, path),
@@ -118,7 +132,11 @@ impl<'t, 'a, 'r> Parent<'t, 'a, 'r> {
             }
             known.page = self.walk.page();
             if order == Ordering::Equal {
-                known.entry = self.next.as_ref().map(|(entry, _)| entry.clone());
+                self.is_taken = true;
+                known.entry = self.next.take().map(|(entry, attributes)| {
+                    known.has_attributes = self.is_telling && attributes == Attributes::Here;
+                    entry
+                });
                 self.cut_short(&mut known)?;
             }
             return Ok(known);
@@ -131,12 +149,20 @@ impl<'t, 'a, 'r> Parent<'t, 'a, 'r> {
             return Ok(());
         };
         self.next = self.walk.next_item()?;
+        self.is_taken = false;
         if self.next.is_none() {
             known.beginning = Some(entry.meta.size);
             entry.meta.size = length;
         }
         Ok(())
     }
+}
+
+/// Whether a snapshot holds the attributes of its entries as this run would read them: nothing was
+/// left out, nobody rewrote it, and it was taken by the same user, for others see others.
+fn is_telling(manifest: &Manifest, user: &str) -> bool {
+    let is_whole = !manifest.incomplete && manifest.problem_count == 0;
+    is_whole && manifest.origin.is_none() && manifest.user == user
 }
 
 /// Nanoseconds in which a file system that counts fractions of seconds may note two changes alike:

@@ -21,8 +21,10 @@ use crate::writer::Lane;
 
 /// Batches of chunks that wait for a worker; each holds at most 256 KiB or one chunk.
 const JOBS: usize = 16;
-/// Steps that wait for the assembler.
-const STEPS: usize = 1024;
+/// Steps that go to the assembler together: handing on each would cost more than it does.
+const BATCH: usize = 64;
+/// Batches of steps that wait for the assembler.
+const BATCHES: usize = 16;
 
 /// What reading a source gave.
 pub(super) struct Taken {
@@ -68,7 +70,7 @@ pub(super) fn run<'a, 'r>(
         .collect();
     std::thread::scope(|scope| {
         let (jobs, jobs_in) = bounded::<Job>(JOBS);
-        let (steps, steps_in) = bounded::<Queued>(STEPS);
+        let (steps, steps_in) = bounded::<Vec<Queued>>(BATCHES);
         let start = |n: usize, lane| {
             let jobs = jobs_in.clone();
             named(&format!("hucha-store-{n}")).spawn_scoped(scope, move || work(lane, &jobs))
@@ -82,6 +84,7 @@ pub(super) fn run<'a, 'r>(
         let flow = Pooled {
             jobs,
             steps,
+            batch: Vec::with_capacity(BATCH),
             lanes: &lanes,
             failure: None,
         };
@@ -177,23 +180,45 @@ struct Job {
 }
 
 /// A step for the assembler.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most are steps, and stand in batches"
+)]
 enum Queued {
-    Step(Box<Step>),
+    Step(Step),
     Extents(Receiver<Stored>),
     SoFar(Sender<SoFar>),
 }
 
 struct Pooled<'s, 'w, 'r> {
     jobs: Sender<Job>,
-    steps: Sender<Queued>,
+    steps: Sender<Vec<Queued>>,
+    /// Steps that were not handed on yet. No worker waits for them.
+    batch: Vec<Queued>,
     lanes: &'s [Mutex<Lane<'w, 'r>>],
     failure: Option<AccessError>,
 }
 
 impl Pooled<'_, '_, '_> {
     /// Lets the threads come to their end.
-    fn end(self) -> Option<AccessError> {
+    fn end(mut self) -> Option<AccessError> {
+        // An assembler that is gone says why itself.
+        let _ = self.send();
         self.failure
+    }
+
+    /// A step or what stands for one, handed on with others.
+    fn queue(&mut self, queued: Queued) -> Result<(), Stop> {
+        self.batch.push(queued);
+        match self.batch.len() {
+            BATCH.. => self.send(),
+            _ => Ok(()),
+        }
+    }
+
+    fn send(&mut self) -> Result<(), Stop> {
+        let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH));
+        self.steps.send(batch).map_err(|_| Stop)
     }
 
     fn flush(&mut self) -> Result<(), Stop> {
@@ -214,20 +239,19 @@ impl Pooled<'_, '_, '_> {
 
 impl Flow for Pooled<'_, '_, '_> {
     fn step(&mut self, step: Step) -> Result<(), Stop> {
-        self.steps
-            .send(Queued::Step(Box::new(step)))
-            .map_err(|_| Stop)
+        self.queue(Queued::Step(step))
     }
 
     fn chunks(&mut self, chunks: Chunks) -> Result<(), Stop> {
         let (answer, extents) = bounded(1);
         self.jobs.send(Job { chunks, answer }).map_err(|_| Stop)?;
-        self.steps.send(Queued::Extents(extents)).map_err(|_| Stop)
+        self.queue(Queued::Extents(extents))
     }
 
     fn so_far(&mut self) -> Result<SoFar, Stop> {
         let (answer, so_far) = bounded(1);
-        self.steps.send(Queued::SoFar(answer)).map_err(|_| Stop)?;
+        self.queue(Queued::SoFar(answer))?;
+        self.send()?;
         // The assembler has met the extents of every job by then. Without an answer it failed,
         // and says so itself.
         let so_far = so_far.recv().map_err(|_| Stop)?;
@@ -264,10 +288,10 @@ fn store_all(lane: &mut Lane<'_, '_>, chunks: &Chunks) -> Stored {
     chunks.plain.iter().map(one).collect()
 }
 
-fn assemble(mut assembler: Assembler<'_, '_>, steps: &Receiver<Queued>) -> Built {
-    for queued in steps {
+fn assemble(mut assembler: Assembler<'_, '_>, steps: &Receiver<Vec<Queued>>) -> Built {
+    for queued in steps.iter().flatten() {
         match queued {
-            Queued::Step(step) => assembler.step(*step)?,
+            Queued::Step(step) => assembler.step(step)?,
             Queued::Extents(extents) => {
                 // A worker that is gone has failed, and says so itself.
                 let Ok(extents) = extents.recv() else {

@@ -1,5 +1,7 @@
 //! Checkpoints, and going on from them; which parent is taken, and when nothing is committed.
 
+mod attributes;
+
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -116,7 +116,7 @@ impl TreeBuilder {
         self.totals.entries += 1;
         self.totals.files += u64::from(entry.kind == Kind::File);
         self.totals.bytes = self.totals.bytes.saturating_add(entry.meta.size);
-        self.last = Some(entry.path.clone());
+        self.last.get_or_insert_default().clone_from(&entry.path);
         Ok(())
     }
 

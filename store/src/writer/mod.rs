@@ -202,7 +202,7 @@ impl<'r> Writer<'r> {
         if self.own.lock().is_ok_and(|own| own.contains_key(id)) {
             return Ok(true);
         }
-        Ok(self.view().usable(id)?.is_some())
+        self.view().is_usable(id)
     }
 
     /// Takes the duty of storing a chunk; `false` when nobody need to.

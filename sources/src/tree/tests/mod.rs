@@ -1,5 +1,6 @@
 //! Trees on a real file system: a sink that keeps everything, a restore as the core does it.
 
+mod ahead;
 mod excludes;
 mod names;
 mod target;

@@ -297,6 +297,18 @@ impl Index for RedbIndex {
         })
     }
 
+    fn find_some(&self, id: &ChunkId) -> Result<Option<Found>, IndexError> {
+        let found = self.read(|view, checks| {
+            let filter = self.filter().filter(|f| f.is_of(&view.state));
+            if filter.is_some_and(|f| !f.may_have(id)) {
+                return Ok(None);
+            }
+            Ok(view.find_some(checks, &id.0)?.pop())
+        })?;
+        // That there is none is for `find` to say.
+        found.map_or_else(|| self.find(id), |found| Ok(Some(found)))
+    }
+
     fn find_base(&self, base: &BaseRef) -> Result<Vec<Found>, IndexError> {
         self.read(|view, checks| view.find(checks, &base.0))
     }
