@@ -200,16 +200,18 @@ pub fn gc(
         }
     }
     report.out_of_room = attempt.left;
+    let left = (report.bytes_total + report.bytes_copied).saturating_sub(report.bytes_freed);
     // Where there is no room for it yet, a later gc makes it.
-    let _ = repository.backend().reserve(Reserve::Keep);
+    let _ = repository.backend().reserve(Reserve::Keep(left));
     Ok(report)
 }
 
 /// Bytes that are copied at a time where there is no room but what is held back. With a segment and
-/// the list they stay below the 3 MiB that a folder lends.
+/// the list they stay below the 3 MiB that a folder lends at most, and an eighth, which is what they
+/// come to after three attempts in vain, below the 384 KiB that it lends at least.
 const PART: u64 = (3 << 20) - (256 << 10);
 /// Parts that are smaller than this are not tried.
-const SMALL_PART: u64 = 256 << 10;
+const SMALL_PART: u64 = 64 << 10;
 /// Attempts in vain after which no more is copied: others may take the room that is made.
 const MAX_IN_VAIN: u32 = 8;
 
@@ -366,7 +368,7 @@ fn rewrite(
         return Ok(());
     }
     let repository = session.repository();
-    let kept = repository.backend().reserve(Reserve::Keep);
+    let kept = repository.backend().reserve(Reserve::Keep(plan.total));
     let none_kept = kept.is_err_and(|e| e.trouble == Trouble::Full);
     // What is lent must come back at once, and a list that waits gives nothing back.
     let lends = attempt.room.is_some();
