@@ -303,6 +303,18 @@ impl OpenRecord {
         Some((row, self.plain.get(start..start + row.stored as usize)?))
     }
 
+    /// The bytes that a chunk takes in its record; of one in the shared frame its part of that.
+    pub fn share(&self, slot: usize) -> Option<u64> {
+        let row = self.rows.get(slot)?;
+        let frame = self.frame.filter(|_| row.encoding == Encoding::Shared);
+        Some(match frame {
+            Some(frame) if frame.plain > 0 => {
+                frame.stored as u64 * u64::from(row.plain) / frame.plain as u64
+            }
+            _ => u64::from(row.stored),
+        })
+    }
+
     /// The plain bytes of a chunk, given those of its bases joined. The id is not checked here.
     pub fn decode(&self, slot: usize, prefix: &[u8]) -> Option<Vec<u8>> {
         let mut buffer = Vec::new();

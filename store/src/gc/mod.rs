@@ -1,20 +1,23 @@
 //! Garbage collection without locks (gc-protocol.md, "Collector").
 //!
 //! This file is the order of one run; `fence` judges sessions, `reach` finds what snapshots
-//! refer to, `mark` plans, `copy` keeps the living rest of packs that go, `sweep` verifies
+//! refer to, `weigh` how much of each pack lives, `flatten` what is better stored anew, `mark`
+//! plans, `copy` keeps the living rest of packs that go, `sweep` verifies
 //! and deletes, `merge` folds segments, `guard` stops a run that would do harm.
 
 mod copy;
 mod fence;
+mod flatten;
 mod guard;
 mod mark;
 pub(crate) mod merge;
 pub(crate) mod reach;
 mod sweep;
+mod weigh;
 
 pub use fence::Fence;
 pub(crate) use fence::unsettled;
-pub(crate) use mark::weigh_numbers;
+pub(crate) use weigh::weigh_numbers;
 
 use std::collections::BTreeSet;
 
@@ -300,8 +303,14 @@ fn collect(
         own: Some(session.name()),
         earlier: &attempt.sessions,
         options,
+        flattens: true,
     };
     let mut plan = mark::mark(repository, asked)?;
+    let fits = |room| plan.copies() <= room;
+    if !plan.knots.is_empty() && !attempt.room.is_none_or(fits) {
+        let flattens = false;
+        plan = mark::mark(repository, mark::Asked { flattens, ..asked })?;
+    }
     report.bytes_total = report.bytes_total.max(plan.total);
     if report.planned_packs == 0 {
         report.planned_packs = plan.packs();
@@ -416,6 +425,7 @@ fn dry_run(
         own: None,
         earlier: &[],
         options,
+        flattens: true,
     };
     let plan = mark::mark(repository, asked)?;
     let mut report = GcReport {
