@@ -210,8 +210,8 @@ pub fn gc(
 }
 
 /// Bytes that are copied at a time where there is no room but what is held back. With a segment and
-/// the list they stay below the 3 MiB that a folder lends at most, and an eighth, which is what they
-/// come to after three attempts in vain, below the 384 KiB that it lends at least.
+/// the list they stay below the 3 MiB that a folder lends at most. What they come to after three
+/// attempts in vain, an eighth, stays below the 384 KiB that it lends at least.
 const PART: u64 = (3 << 20) - (256 << 10);
 /// Parts that are smaller than this are not tried.
 const SMALL_PART: u64 = 64 << 10;
