@@ -11,8 +11,8 @@ use crate::format::{MAX_RECORD_CHUNKS, MAX_RECORD_PLAIN};
 use crate::id::{ChunkId, PackId};
 use crate::index::{Bases, Encoding};
 
-/// Chunks up to this share one frame with their neighbours: four at least have room in a record.
-pub(crate) const SHARED_UP_TO: usize = MAX_RECORD_PLAIN / 4;
+/// Chunks up to this share one frame with their neighbours: two at least have room in a record.
+pub(crate) const SHARED_UP_TO: usize = MAX_RECORD_PLAIN / 8 * 3;
 
 /// Which of the two worlds a chunk belongs to: they differ in id key, seal, and pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -308,6 +308,18 @@ impl OpenRecord {
         }
         let start = *self.starts.get(slot)?;
         Some((row, self.plain.get(start..start + row.stored as usize)?))
+    }
+
+    /// The bytes that a chunk takes in its record; of one in the shared frame its part of that.
+    pub fn share(&self, slot: usize) -> Option<u64> {
+        let row = self.rows.get(slot)?;
+        let frame = self.frame.filter(|_| row.encoding == Encoding::Shared);
+        Some(match frame {
+            Some(frame) if frame.plain > 0 => {
+                frame.stored as u64 * u64::from(row.plain) / frame.plain as u64
+            }
+            _ => u64::from(row.stored),
+        })
     }
 
     /// The plain bytes of a chunk, given those of its bases joined. The id is not checked here.

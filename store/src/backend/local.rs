@@ -276,7 +276,7 @@ impl Backend for Local {
     fn reserve(&self, wish: Reserve) -> Result<bool, BackendError> {
         let path = self.root.join(reserve::NAME);
         let done = match wish {
-            Reserve::Keep => reserve::keep(&path).map(|()| false),
+            Reserve::Keep(packs) => reserve::keep(&path, packs).map(|()| false),
             Reserve::GiveUp => reserve::give_up(&path),
             Reserve::Lend => reserve::lend(&path),
         };

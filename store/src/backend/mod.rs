@@ -204,8 +204,8 @@ pub enum Trouble {
 /// What is asked about the room that a place holds back for collectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reserve {
-    /// Hold it back, all of it again.
-    Keep,
+    /// Hold it back, all of it again, or as much as is due when packs take so many bytes.
+    Keep(u64),
     /// Give up a part: there is no room left, and something must be written to make some.
     GiveUp,
     /// Give up all but the last part, with which the next collector can still begin: there is no

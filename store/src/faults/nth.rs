@@ -16,6 +16,7 @@ use crate::repository::{OpenError, SlotError, named_key, uuid_key};
 use crate::snapshot::rewrite::{RewriteOptions, rewrite};
 use crate::snapshot::{Every, SnapshotOptions, snapshot};
 use crate::snapshots::SnapshotList;
+use crate::view::View;
 
 /// Something that is done to a repository. One line in [`OPERATIONS`] puts it to the test.
 struct Operation {
@@ -167,6 +168,23 @@ const OPERATIONS: &[Operation] = &[
         },
         run: collect,
         is_done: is_tidy,
+        once: false,
+    },
+    Operation {
+        name: "gc that stores a chunk anew without its bases",
+        before: || {
+            let scene = Scene::empty().drift().snapshot(0).snapshot(3).forget();
+            assert_eq!(depth_after_gc(&scene.fork()), 0);
+            scene
+        },
+        run: collect,
+        is_done: |scene| {
+            is_tidy(scene)?;
+            match depth_after_gc(scene) {
+                0 => Ok(()),
+                depth => Err(format!("the chunk is {depth} deep")),
+            }
+        },
         once: false,
     },
     Operation {
@@ -358,6 +376,15 @@ fn collect(scene: &Scene, backend: Arc<dyn Backend>) -> Result<(), String> {
         true => Err("no room to copy".into()),
         false => Ok(()),
     }
+}
+
+/// How deep the chunk of `same` is after a gc without trouble.
+fn depth_after_gc(scene: &Scene) -> u8 {
+    collect(scene, Arc::new(scene.memory.clone())).unwrap();
+    let repository = scene.open();
+    let id = repository.keys().chunk_id(&source(0).files[&b"same"[..]]);
+    let view = View::for_dry_run(&repository).unwrap();
+    view.usable(&id).unwrap().unwrap().place.depth
 }
 
 fn is_tidy(scene: &Scene) -> Result<(), String> {

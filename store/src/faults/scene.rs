@@ -224,18 +224,36 @@ impl Scene {
 
     /// Stores what `version` has at `same` as a delta, two deep, so that snapshots reuse it.
     pub fn deltas(self) -> Scene {
+        let last = &source(0).files[&b"same"[..]];
+        let changed = [1, 2, 0].map(|step| {
+            let mut plain = last.clone();
+            plain[100] ^= step;
+            plain
+        });
+        self.chain(&changed)
+    }
+
+    /// The same, three deep, and each delta takes a fifth of a plain chunk: gc stores it anew.
+    pub fn drift(self) -> Scene {
+        let last = &source(0).files[&b"same"[..]];
+        let changed = [3, 2, 1, 0].map(|left: usize| {
+            let mut plain = last.clone();
+            plain[..1000 * left].copy_from_slice(&noise(3000, "drift")[..1000 * left]);
+            plain
+        });
+        self.chain(&changed)
+    }
+
+    /// Stores chunks, each but the first as a delta of the one before, in packs of their own.
+    fn chain(self, plains: &[Vec<u8>]) -> Scene {
         let repository = self.open();
         let session = Session::open(&repository, SessionKind::Writer).unwrap();
         let writer = Writer::new(&session, session.view().unwrap()).with_pack_size(1);
-        let mut plain = source(0).files[&b"same"[..]].clone();
-        let last = plain.clone();
         let mut bases = Vec::new();
-        for step in [1, 2, 0] {
-            plain.clone_from(&last);
-            plain[100] ^= step;
-            let id = repository.keys().chunk_id(&plain);
+        for plain in plains {
+            let id = repository.keys().chunk_id(plain);
             let mut lane = writer.lane(World::Content);
-            lane.put(id, &plain, &bases).unwrap();
+            lane.put(id, plain, &bases).unwrap();
             lane.flush().unwrap();
             bases = vec![id];
         }

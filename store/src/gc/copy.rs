@@ -1,18 +1,27 @@
 //! Copying what still lives out of packs that go (gc-protocol.md, collector step 2, sweep step 10).
 
-use super::mark::{Live, Partial, Plan, chosen};
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::flatten::{self, End};
+use super::mark::{Partial, Plan};
+use super::weigh::{Live, chosen};
 use crate::error::AccessError;
 use crate::format::record::TableRow;
-use crate::id::{ChunkId, PackId};
-use crate::index::{Found, KnownPack};
+use crate::id::{BaseRef, ChunkId, PackId};
+use crate::index::{Bases, Found, KnownPack, MAX_BASES};
 use crate::monitor::{Counters, Event, Monitor};
 use crate::pack::read_directory;
+use crate::parallel;
 use crate::reader::{Reader, is_bad};
 use crate::record::{EncodedChunk, OpenRecord, World};
+use crate::repository::Repository;
 use crate::session::Session;
 use crate::view::View;
-use crate::writer::Writer;
+use crate::writer::{Lane, Writer};
 
+/// Bases below one chunk that are looked at.
+const MAX_BELOW: usize = 512;
 /// Bytes of a pack that are read at once.
 const READ: u64 = 4 << 20;
 
@@ -30,87 +39,210 @@ pub(super) fn living_rest(
     let repository = session.repository();
     let view = session.view()?;
     let writer = Writer::new(session, view);
-    let reader = Reader::new(repository);
-    let mut damaged = Vec::new();
-    for Partial { pack, .. } in &plan.partial {
-        match copy_pack(&writer, &reader, plan, pack, monitor) {
-            Err(e) if e.is_damage() || (is_bad(&e) && repository.answers()) => {
-                let name = pack.id.to_string();
-                monitor.event(Event::Problem {
-                    path: name.as_bytes(),
-                    message: &e.to_string(),
-                });
-                damaged.push(pack.id);
-            }
-            other => other?,
-        }
-    }
-    plan.partial.retain(|p| !damaged.contains(&p.pack.id));
+    let copier = Copier {
+        writer: &writer,
+        reader: Reader::new(repository),
+        plan,
+        monitor,
+        torn: Mutex::default(),
+        failed: Mutex::default(),
+    };
+    let torn = copier.copy_all()?;
+    plan.partial.retain(|p| !torn.contains(&p.pack.id));
     writer.finish()?;
     Ok(writer.stored().new_stored)
 }
 
-/// Copies what lives of one pack. Whole records are moved sealed as they are.
-fn copy_pack(
-    writer: &Writer<'_>,
-    reader: &Reader<'_>,
-    plan: &Plan,
-    pack: &KnownPack,
-    monitor: &dyn Monitor,
-) -> Result<(), AccessError> {
-    let repository = reader.repository();
-    let size = plan.sizes.get(&pack.id).copied().unwrap_or(0);
-    let world = if pack.tree {
-        World::Pages
-    } else {
-        World::Content
-    };
-    let records = match read_directory(repository.backend(), &pack.id, size) {
-        Ok(records) => records,
-        // Another collector was faster; the sweep looks again.
-        Err(AccessError::Backend(e)) if e.is_absent() => return Ok(()),
-        Err(e) => return Err(e),
-    };
-    let mut lane = writer.lane(world);
-    for group in group_ranges(&records) {
-        let Some((first, _)) = group.first() else {
-            continue;
+/// Ends of knots that one thread stores anew in one go.
+const ENDS: usize = 512;
+
+/// Copies, on several threads.
+struct Copier<'a, 'r> {
+    writer: &'a Writer<'r>,
+    reader: Reader<'r>,
+    plan: &'a Plan,
+    monitor: &'a dyn Monitor,
+    /// Packs that stay: something in them cannot be read.
+    torn: Mutex<HashSet<PackId>>,
+    failed: Mutex<Option<AccessError>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Copier<'_, '_> {
+    /// Answers the packs that have to stay.
+    fn copy_all(self) -> Result<HashSet<PackId>, AccessError> {
+        let threads = self.reader.repository().environment().threads;
+        for world in World::ALL {
+            let ends = flatten::ends(self.reader.repository(), &self.plan.knots, world);
+            parallel::each(threads, ends.chunks(ENDS), &|ends| {
+                self.unless_failed(|| self.undo(world, ends));
+            });
+        }
+        // Of the others all is stored anew.
+        let packs = self.plan.partial.iter().filter(|p| p.copy > 0);
+        parallel::each(threads, packs, &|Partial { pack, .. }| {
+            if !locked(&self.torn).contains(&pack.id) {
+                self.unless_failed(|| match self.copy_pack(pack) {
+                    Err(e) if self.is_torn(&e) => {
+                        let name = pack.id.to_string();
+                        self.monitor.event(Event::Problem {
+                            path: name.as_bytes(),
+                            message: &e.to_string(),
+                        });
+                        locked(&self.torn).insert(pack.id);
+                        Ok(())
+                    }
+                    other => other,
+                });
+            }
+        });
+        let failed = self.failed.into_inner();
+        match failed.unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error),
+            None => Ok(self.torn.into_inner().unwrap_or_default()),
+        }
+    }
+
+    /// Works, unless this or another thread failed before.
+    fn unless_failed(&self, work: impl FnOnce() -> Result<(), AccessError>) {
+        if locked(&self.failed).is_none()
+            && let Err(error) = work()
+        {
+            locked(&self.failed).get_or_insert(error);
+        }
+    }
+
+    /// Whether what was to be copied cannot be read, and the storage is not to blame.
+    fn is_torn(&self, error: &AccessError) -> bool {
+        error.is_damage() || (is_bad(error) && self.reader.repository().answers())
+    }
+
+    /// Stores ends of knots without what is idle below them. The packs of one that cannot be read
+    /// all stay.
+    fn undo(&self, world: World, ends: &[(usize, &End)]) -> Result<(), AccessError> {
+        let mut lane = self.writer.lane(world);
+        for (knot, end) in ends {
+            match self.store_anew(&mut lane, &end.id, &end.place.bases) {
+                Err(e) if self.is_torn(&e) => {
+                    let note = format!("chunk {:.12} is not stored anew: {e}", end.id);
+                    self.monitor.event(Event::Note(&note));
+                    let packs = self.plan.knots.get(*knot).map(|k| &k.packs);
+                    let index = self.reader.repository().index();
+                    let packs = packs.into_iter().flatten();
+                    let packs = packs.filter_map(|p| Some(index.pack(*p)?.id));
+                    locked(&self.torn).extend(packs);
+                }
+                other => other?,
+            }
+        }
+        lane.flush()
+    }
+
+    /// Copies what lives of one pack. Whole records are moved sealed as they are.
+    fn copy_pack(&self, pack: &KnownPack) -> Result<(), AccessError> {
+        let backend = self.reader.repository().backend();
+        let size = self.plan.sizes.get(&pack.id).copied().unwrap_or(0);
+        let world = match pack.tree {
+            true => World::Pages,
+            false => World::Content,
         };
-        let end = group
-            .last()
-            .map_or(0, |(offset, len)| u64::from(*offset) + u64::from(*len));
-        let bytes = match reader.fetch(pack.id, u64::from(*first), end - u64::from(*first)) {
-            Ok(bytes) => bytes,
+        let records = match read_directory(backend, &pack.id, size) {
+            Ok(records) => records,
+            // Another collector was faster; the sweep looks again.
             Err(AccessError::Backend(e)) if e.is_absent() => return Ok(()),
             Err(e) => return Err(e),
         };
-        Counters::add(&monitor.counters().stored, bytes.len() as u64);
-        for (offset, len) in group {
-            let start = (offset - first) as usize;
-            let stored = bytes.get(start..start + *len as usize).unwrap_or(&[]);
-            let record = reader.open(world, pack.id, *offset, stored)?;
-            let keep = living_rows(
-                &writer.view(),
-                &plan.live,
-                &record,
-                pack.id,
-                *offset,
-                reader,
-            )?;
-            if keep.len() == record.rows.len() {
-                let rows: Vec<(TableRow, u8)> = keep
-                    .iter()
-                    .filter_map(|(slot, depth)| Some((*record.rows.get(*slot)?, *depth)))
-                    .collect();
-                writer.append(world, stored, &rows)?;
-            } else {
-                for (slot, depth) in keep {
-                    push(&mut lane, &record, slot, depth)?;
+        let mut lane = self.writer.lane(world);
+        for group in group_ranges(&records) {
+            let Some((first, _)) = group.first() else {
+                continue;
+            };
+            let last = group.last().unwrap_or(&(0, 0));
+            let len = u64::from(last.0) + u64::from(last.1) - u64::from(*first);
+            let bytes = match self.reader.fetch(pack.id, u64::from(*first), len) {
+                Ok(bytes) => bytes,
+                Err(AccessError::Backend(e)) if e.is_absent() => return Ok(()),
+                Err(e) => return Err(e),
+            };
+            Counters::add(&self.monitor.counters().stored, len);
+            for (offset, len) in group {
+                let start = (offset - first) as usize;
+                let stored = bytes.get(start..start + *len as usize).unwrap_or(&[]);
+                self.copy_record(&mut lane, pack.id, *offset, stored)?;
+            }
+        }
+        lane.flush()
+    }
+
+    fn copy_record(
+        &self,
+        lane: &mut Lane<'_, '_>,
+        pack: PackId,
+        offset: u32,
+        stored: &[u8],
+    ) -> Result<(), AccessError> {
+        let (world, cap) = (lane.world(), self.reader.repository().max_depth());
+        let record = self.reader.open(world, pack, offset, stored)?;
+        let view = self.writer.view();
+        let keep = living_rows(&view, &self.plan.live, &record, pack, offset, &self.reader)?;
+        let in_cap = keep.iter().all(|(_, depth)| *depth <= cap);
+        if keep.len() == record.rows.len() && in_cap {
+            let row = |(slot, depth): &(usize, u8)| Some((*record.rows.get(*slot)?, *depth));
+            let rows: Vec<(TableRow, u8)> = keep.iter().filter_map(row).collect();
+            return self.writer.append(world, stored, &rows);
+        }
+        for (slot, depth) in keep {
+            match record.rows.get(slot).filter(|_| depth > cap) {
+                Some(row) => self.store_anew(lane, &row.id, &row.bases)?,
+                None => push(lane, &record, slot, depth)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores a chunk in a new encoding: against those of its bases that stay and are not too deep,
+    /// or what these are based on; plain when there is nothing such, or that is as good.
+    fn store_anew(
+        &self,
+        lane: &mut Lane<'_, '_>,
+        id: &ChunkId,
+        bases: &Bases,
+    ) -> Result<(), AccessError> {
+        let bases = self.what_stays(bases)?;
+        let plain = self.reader.chunk(lane.world(), id)?;
+        lane.put(*id, &plain, &bases)
+    }
+
+    /// Bases, or what is below them, that stay and may have one more on top: as many as a chunk may
+    /// have.
+    fn what_stays(&self, bases: &Bases) -> Result<Vec<ChunkId>, AccessError> {
+        let repository = self.reader.repository();
+        let (segments, cap) = (repository.segments(), repository.max_depth());
+        let view = self.writer.view();
+        let mut stay = Vec::new();
+        let mut seen: HashSet<BaseRef> = HashSet::new();
+        let mut work: VecDeque<BaseRef> = bases.iter().collect();
+        while let Some(base) = work.pop_front().filter(|_| stay.len() < MAX_BASES) {
+            if seen.len() >= MAX_BELOW || !seen.insert(base) {
+                continue;
+            }
+            for found in repository.index().find_base(&segments, &base)? {
+                let Some(place) = chosen(&view, &found)? else {
+                    continue;
+                };
+                if self.plan.live.stays(found.number) && place.depth < cap {
+                    stay.push(found.id);
+                } else {
+                    work.extend(place.bases.iter());
                 }
             }
         }
+        stay.truncate(MAX_BASES);
+        Ok(stay)
     }
-    lane.flush()
 }
 
 /// Neighbouring records that are read in one go.
@@ -145,7 +277,7 @@ fn living_rows(
         let Some(found) = repository.index().find(&segments, &row.id)? else {
             continue;
         };
-        if !live.contains(&found) {
+        if !live.is_kept(found.number) {
             continue;
         }
         let here = |place: &crate::index::Place| -> Result<bool, AccessError> {
@@ -162,7 +294,7 @@ fn living_rows(
 }
 
 fn push(
-    lane: &mut crate::writer::Lane<'_, '_>,
+    lane: &mut Lane<'_, '_>,
     record: &OpenRecord,
     slot: usize,
     depth: u8,
@@ -206,10 +338,7 @@ pub(super) fn rescue(
 }
 
 /// Which world a chunk belongs to: that of the packs that hold it.
-pub(super) fn world_of(
-    repository: &crate::repository::Repository,
-    found: &Found,
-) -> Result<World, AccessError> {
+pub(super) fn world_of(repository: &Repository, found: &Found) -> Result<World, AccessError> {
     for place in &found.places {
         if let Some(pack) = repository.index().pack(place.pack) {
             return Ok(if pack.tree {

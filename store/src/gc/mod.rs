@@ -1,20 +1,23 @@
 //! Garbage collection without locks (gc-protocol.md, "Collector").
 //!
 //! This file is the order of one run; `fence` judges sessions, `reach` finds what snapshots
-//! refer to, `mark` plans, `copy` keeps the living rest of packs that go, `sweep` verifies
+//! refer to, `weigh` how much of each pack lives, `flatten` what is better stored anew, `mark`
+//! plans, `copy` keeps the living rest of packs that go, `sweep` verifies
 //! and deletes, `merge` folds segments, `guard` stops a run that would do harm.
 
 mod copy;
 mod fence;
+mod flatten;
 mod guard;
 mod mark;
 pub(crate) mod merge;
 pub(crate) mod reach;
 mod sweep;
+mod weigh;
 
 pub use fence::Fence;
 pub(crate) use fence::unsettled;
-pub(crate) use mark::weigh_numbers;
+pub(crate) use weigh::weigh_numbers;
 
 use std::collections::BTreeSet;
 
@@ -200,16 +203,18 @@ pub fn gc(
         }
     }
     report.out_of_room = attempt.left;
+    let left = (report.bytes_total + report.bytes_copied).saturating_sub(report.bytes_freed);
     // Where there is no room for it yet, a later gc makes it.
-    let _ = repository.backend().reserve(Reserve::Keep);
+    let _ = repository.backend().reserve(Reserve::Keep(left));
     Ok(report)
 }
 
 /// Bytes that are copied at a time where there is no room but what is held back. With a segment and
-/// the list they stay below the 3 MiB that a folder lends.
+/// the list they stay below the 3 MiB that a folder lends at most. What they come to after three
+/// attempts in vain, an eighth, stays below the 384 KiB that it lends at least.
 const PART: u64 = (3 << 20) - (256 << 10);
 /// Parts that are smaller than this are not tried.
-const SMALL_PART: u64 = 256 << 10;
+const SMALL_PART: u64 = 64 << 10;
 /// Attempts in vain after which no more is copied: others may take the room that is made.
 const MAX_IN_VAIN: u32 = 8;
 
@@ -298,8 +303,14 @@ fn collect(
         own: Some(session.name()),
         earlier: &attempt.sessions,
         options,
+        flattens: true,
     };
     let mut plan = mark::mark(repository, asked)?;
+    let fits = |room| plan.copies() <= room;
+    if !plan.knots.is_empty() && !attempt.room.is_none_or(fits) {
+        let flattens = false;
+        plan = mark::mark(repository, mark::Asked { flattens, ..asked })?;
+    }
     report.bytes_total = report.bytes_total.max(plan.total);
     if report.planned_packs == 0 {
         report.planned_packs = plan.packs();
@@ -366,7 +377,7 @@ fn rewrite(
         return Ok(());
     }
     let repository = session.repository();
-    let kept = repository.backend().reserve(Reserve::Keep);
+    let kept = repository.backend().reserve(Reserve::Keep(plan.total));
     let none_kept = kept.is_err_and(|e| e.trouble == Trouble::Full);
     // What is lent must come back at once, and a list that waits gives nothing back.
     let lends = attempt.room.is_some();
@@ -414,6 +425,7 @@ fn dry_run(
         own: None,
         earlier: &[],
         options,
+        flattens: true,
     };
     let plan = mark::mark(repository, asked)?;
     let mut report = GcReport {

@@ -74,6 +74,13 @@ impl Repository {
         self.config.max_depth.min(crate::format::MAX_DEPTH - 1)
     }
 
+    /// Another cap, as if `config` had it.
+    #[cfg(test)]
+    pub(crate) fn with_max_depth(mut self, depth: u8) -> Repository {
+        self.config.max_depth = depth;
+        self
+    }
+
     /// Which stored chunks resemble a new one.
     pub(crate) fn similar(&self) -> &Similar {
         &self.similar

@@ -146,7 +146,7 @@ impl Repository {
         let _ = repository.ensure_data_key();
         let copy = Sealed::from_stored(stored);
         let _ = repository.backend().put(&config_copy(), &copy);
-        let _ = repository.backend().reserve(Reserve::Keep);
+        let _ = repository.backend().reserve(Reserve::Keep(0));
         Ok(repository)
     }
 

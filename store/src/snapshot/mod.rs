@@ -26,6 +26,7 @@ use hucha_chunker::{Cutter, GearTable};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::backend::Reserve;
 use crate::clock::Timestamp;
 use crate::error::AccessError;
 use crate::forget::forget;
@@ -315,6 +316,8 @@ fn run(
     writer.finish()?;
     let report = plan.report(session.name(), taken, Outcome::Committed);
     let commit = session.commit(&report.manifest)?;
+    // Where there is no room for more, what was held back before is enough to begin with.
+    let _ = repository.backend().reserve(Reserve::Keep(writer.bytes()));
     Ok((report, superseded, Ended::Committed(commit)))
 }
 

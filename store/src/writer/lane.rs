@@ -56,6 +56,11 @@ impl<'w, 'r> Lane<'w, 'r> {
         }
     }
 
+    /// The world of its chunks.
+    pub fn world(&self) -> World {
+        self.world
+    }
+
     /// Stores a chunk unless it may be reused, as a delta against `bases` when that is clearly
     /// smaller. Bases that are not usable, or too deep, are not used.
     pub fn store(&mut self, plain: &[u8], bases: &[ChunkId]) -> Result<Outcome, AccessError> {

@@ -196,6 +196,12 @@ impl<'r> Writer<'r> {
         }
     }
 
+    /// Bytes of the packs that were listed, and of all that was put since.
+    pub fn bytes(&self) -> u64 {
+        let listed: u64 = self.view().listed().values().sum();
+        listed + self.counted.new_stored.load(Ordering::Relaxed)
+    }
+
     /// Whether this session may refer to a chunk without storing it: it is usable in the view, or
     /// stored by this run.
     pub fn may_reuse(&self, id: &ChunkId) -> Result<bool, AccessError> {

@@ -354,38 +354,87 @@ fn tidy_removes_the_drafts_of_the_dead_only() {
 
 #[test]
 fn the_reserve_is_held_back_given_up_in_parts_and_made_whole_again() {
+    let sizes = [
+        (0, 512 << 10),
+        (191 << 20, 512 << 10),
+        (200 << 20, 768 << 10),
+        (1000 << 20, 3840 << 10),
+        (1 << 40, 4 << 20),
+    ];
+    for (packs, size) in sizes {
+        assert_eq!(reserve::due(packs), size);
+        for (folder, local) in both() {
+            let path = folder.path().join("deep/repository").join(reserve::NAME);
+            check_reserve(&local, &path, packs);
+            let part = size / reserve::PARTS;
+            assert_eq!(fs::metadata(&path).unwrap().len(), size);
+            // What is given up is no longer there, whoever asks for less than there was.
+            assert!(local.reserve(Reserve::GiveUp).unwrap());
+            local.reserve(Reserve::Keep(0)).unwrap();
+            assert_eq!(
+                fs::metadata(&path).unwrap().len(),
+                size,
+                "it does not shrink"
+            );
+            assert!(local.reserve(Reserve::GiveUp).unwrap());
+            assert_eq!(fs::metadata(&path).unwrap().len(), size - part);
+        }
+    }
+}
+
+/// What is kept, given up and lent for so many bytes of packs.
+fn check_reserve(local: &Local, path: &Path, packs: u64) {
+    let (size, part) = (reserve::due(packs), reserve::due(packs) / reserve::PARTS);
+    let keep = || local.reserve(Reserve::Keep(packs)).unwrap();
+    let len = || fs::metadata(path).map_or(0, |found| found.len());
+    assert!(!local.reserve(Reserve::GiveUp).unwrap(), "there is none");
+    for _ in 0..2 {
+        keep();
+        assert_eq!(len(), size);
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let found = fs::metadata(path).unwrap();
+        assert_eq!(found.mode() & 0o7777, 0o600);
+        assert!(found.blocks() * 512 >= size, "it is not allocated");
+    }
+    for left in (0..reserve::PARTS).rev() {
+        assert!(local.reserve(Reserve::GiveUp).unwrap());
+        assert_eq!(len(), left * part);
+    }
+    assert!(!local.reserve(Reserve::GiveUp).unwrap(), "nothing is left");
+    assert!(!local.reserve(Reserve::Lend).unwrap(), "nothing is left");
+    keep();
+    assert_eq!(len(), size);
+    for more in [true, false] {
+        assert_eq!(local.reserve(Reserve::Lend).unwrap(), more);
+        assert_eq!(len(), part, "the next gc can begin");
+    }
+    keep();
+    assert_eq!(len(), size);
+    for area in Area::ALL {
+        assert!(names(local, area).is_empty());
+    }
+}
+
+#[test]
+fn a_reserve_grows_and_an_old_one_stays_as_it_was() {
     for (folder, local) in both() {
         let path = folder.path().join("deep/repository").join(reserve::NAME);
-        let len = || fs::metadata(&path).map_or(0, |found| found.len());
-        assert!(!local.reserve(Reserve::GiveUp).unwrap(), "there is none");
-        for _ in 0..2 {
-            local.reserve(Reserve::Keep).unwrap();
-            assert_eq!(len(), reserve::SIZE);
+        let len = || fs::metadata(&path).unwrap().len();
+        for size in [2u64, 3, 8, 13, 16].map(|n| n << 18) {
+            local.reserve(Reserve::Keep(size * 256 + 5)).unwrap();
+            assert_eq!(len(), size);
         }
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::MetadataExt;
-            let found = fs::metadata(&path).unwrap();
-            assert_eq!(found.mode() & 0o7777, 0o600);
-            assert!(found.blocks() * 512 >= reserve::SIZE, "it is not allocated");
-        }
-        for left in [3 << 20, 2 << 20, 1 << 20, 0] {
-            assert!(local.reserve(Reserve::GiveUp).unwrap());
-            assert_eq!(len(), left);
-        }
-        assert!(!local.reserve(Reserve::GiveUp).unwrap(), "nothing is left");
-        assert!(!local.reserve(Reserve::Lend).unwrap(), "nothing is left");
-        local.reserve(Reserve::Keep).unwrap();
-        assert_eq!(len(), reserve::SIZE);
-        for more in [true, false] {
-            assert_eq!(local.reserve(Reserve::Lend).unwrap(), more);
-            assert_eq!(len(), reserve::STEP, "the next gc can begin");
-        }
-        local.reserve(Reserve::Keep).unwrap();
-        assert_eq!(len(), reserve::SIZE);
-        for area in Area::ALL {
-            assert!(names(&local, area).is_empty());
-        }
+        // It had random bytes only, and the most there is now.
+        fs::write(&path, vec![0xA7; 4 << 20]).unwrap();
+        assert!(local.reserve(Reserve::GiveUp).unwrap());
+        assert_eq!(len(), 3 << 20);
+        local.reserve(Reserve::Keep(0)).unwrap();
+        assert_eq!(len(), 4 << 20);
+        assert!(local.reserve(Reserve::Lend).unwrap());
+        assert_eq!(len(), 1 << 20);
     }
 }
 
@@ -400,7 +449,7 @@ fn a_link_in_the_place_of_the_reserve_is_left_alone() {
             folder.path().join("deep/repository").join(reserve::NAME),
         )
         .unwrap();
-        local.reserve(Reserve::Keep).unwrap();
+        local.reserve(Reserve::Keep(0)).unwrap();
         assert!(!local.reserve(Reserve::GiveUp).unwrap());
         assert_eq!(fs::read(&letter).unwrap(), b"mine");
     }
@@ -421,6 +470,9 @@ mod small_disk {
             local.without_unnamed()
         }
     }
+
+    /// Bytes of packs for which 4 MiB are held back.
+    const LARGE: u64 = 1 << 30;
 
     fn read_only(disk: &SmallDisk) {
         let mut mount = Command::new("mount");
@@ -468,13 +520,19 @@ mod small_disk {
         let local = local(&disk, true);
         let path = local.root.join(reserve::NAME);
         for _ in 0..2 {
-            let error = local.reserve(Reserve::Keep).unwrap_err();
+            let error = local.reserve(Reserve::Keep(LARGE)).unwrap_err();
             assert_eq!(error.trouble, Trouble::Full, "{error}");
             assert_eq!(fs::metadata(&path).unwrap().len(), 0);
         }
         let note = key(Area::Notes, "small");
         let small = || local.put(&note, &body(&[7; 500_000])).ok();
         assert_eq!(patient(small), Some(Put::Created), "it took the last room");
+        local.delete(&note).unwrap();
+        let keep = || local.reserve(Reserve::Keep(0)).ok();
+        assert_eq!(patient(keep), Some(false), "less has room");
+        assert_eq!(fs::metadata(&path).unwrap().len(), reserve::LEAST);
+        local.reserve(Reserve::Keep(LARGE)).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), reserve::LEAST);
     }
 
     #[test]
@@ -486,14 +544,14 @@ mod small_disk {
         let path = local.root.join(reserve::NAME);
         let len = || fs::metadata(&path).unwrap().len();
         for _ in 0..2 {
-            local.reserve(Reserve::Keep).unwrap();
+            local.reserve(Reserve::Keep(LARGE)).unwrap();
             assert_eq!(len(), 2 << 20, "whole parts of it");
         }
         assert!(local.reserve(Reserve::Lend).unwrap());
         local
             .put(&key(Area::Notes, "big"), &body(&[7; 1_200_000]))
             .unwrap();
-        local.reserve(Reserve::Keep).unwrap();
+        local.reserve(Reserve::Keep(LARGE)).unwrap();
         assert_eq!(len(), 1 << 20, "there is no room for more");
     }
 
