@@ -151,7 +151,7 @@ mod tests {
 
     /// How many things stand together when so many are found.
     fn together(count: usize, one: impl Fn() -> Found) -> Vec<usize> {
-        let (batches, taken) = sync_channel(count);
+        let (batches, taken) = sync_channel(count + 1);
         let mut queue = Queue::new(batches);
         for _ in 0..count {
             queue.take(one()).unwrap();

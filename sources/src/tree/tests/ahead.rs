@@ -29,7 +29,7 @@ fn large_tree(base: &Path) {
     fs::hard_link(base.join("d0/e0/f0"), base.join("d5/link")).unwrap();
     symlink("nowhere", base.join("d6/symlink")).unwrap();
     write(base.join("d2/closed"), b"closed");
-    fs::set_permissions(base.join("d2/closed"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(base.join("d2/closed"), fs::Permissions::from_mode(0o000)).unwrap();
     set_xattr(&base.join("d1/e1/f1"), "user.a", b"1");
     set_xattr(&base.join("d1"), "user.b", b"2");
 }
