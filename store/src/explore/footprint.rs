@@ -68,8 +68,9 @@ pub(super) struct Prints {
     /// Of objects that came.
     bodies: BTreeMap<Key, Print>,
     answers: Vec<Print>,
-    /// The oracle remembers every put of a pack.
+    /// The oracle remembers every put of a pack, and which came again.
     packs: Print,
+    came: BTreeMap<Key, usize>,
 }
 
 impl Prints {
@@ -79,6 +80,7 @@ impl Prints {
             bodies: BTreeMap::new(),
             answers: vec![0; actors],
             packs: 0,
+            came: BTreeMap::new(),
         }
     }
 
@@ -88,7 +90,9 @@ impl Prints {
         let area = self.areas.entry(key.area()).or_default();
         *area = area.wrapping_add(print(&(key, body)));
         if key.area() == Area::Packs {
-            self.packs = self.packs.wrapping_add(print(&(key, late)));
+            let came = self.came.entry(key.clone()).or_default();
+            *came += 1;
+            self.packs = self.packs.wrapping_add(print(&(key, late, *came)));
         }
     }
 

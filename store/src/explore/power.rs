@@ -11,7 +11,6 @@ use crate::holes::Hole;
 const BOUND: Bound = Bound {
     decisions: 2,
     faults: true,
-    deep: 1000,
 };
 
 fn search(decisions: usize, start: &Start, roles: [Role; 2], hole: Option<Hole>) -> Found {

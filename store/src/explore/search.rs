@@ -12,6 +12,9 @@
 //! - **Independent steps** ([`super::reduce`]). A switch before a listing and one after it give the
 //!   same when nothing that the other actor does meanwhile changes what was read.
 //!
+//! How an actor ends is judged in each schedule. What is stored at an end is looked at closely once:
+//! whether that restores, and what a collector makes of it, depends on nothing else.
+//!
 //! Schedules with fewer decisions come first, so that "another with as many left" is met early.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -35,8 +38,6 @@ pub(super) struct Bound {
     pub decisions: usize,
     /// Whether faults may follow the first decision; else only switches.
     pub faults: bool,
-    /// One end in so many is looked at closely.
-    pub deep: usize,
 }
 
 /// How a search goes there.
@@ -209,12 +210,7 @@ impl Search<'_> {
         self.found.steps += outcome.ended.trace.len() as u64;
         let over = outcome.ended.known.is_some() || outcome.ended.violation.is_some();
         let new = !over && self.found.ends.insert(outcome.ended.stored);
-        let count = match reduced {
-            true => self.found.ends.len(),
-            false => self.found.schedules as usize,
-        };
-        let turn = item.schedule.len() < 2 || count.is_multiple_of(self.bound.deep);
-        if let Err(why) = judge(&outcome, turn && (new || !reduced) && !over) {
+        if let Err(why) = judge(&outcome, new) {
             self.found.violations.insert(why.clone());
             let first = (item.schedule.clone(), why);
             self.found.violation.get_or_insert(first);
