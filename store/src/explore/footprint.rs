@@ -48,9 +48,10 @@ impl Hasher for Wide {
 }
 
 fn print_of(hasher: &blake3::Hasher) -> Print {
-    let mut bytes = [0; 16];
-    hasher.finalize_xof().fill(&mut bytes);
-    Print::from_le_bytes(bytes)
+    let bytes = *hasher.finalize().as_bytes();
+    bytes
+        .first_chunk()
+        .map_or(0, |half| Print::from_le_bytes(*half))
 }
 
 /// The print of a value.

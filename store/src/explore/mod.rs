@@ -2,8 +2,8 @@
 //! schedules of two actors with few switches and faults, and through random ones of many.
 //!
 //! [`stage`] passes the token, [`cast`] holds the roles, [`start`] the repositories to begin with,
-//! [`oracle`] judges every step and [`judge`] every end, [`search`] enumerates; what it need not try
-//! [`reduce`] and [`footprint`] tell.
+//! [`oracle`] judges every step and [`judge`] every end, [`search`] enumerates; [`reduce`] and
+//! [`footprint`] tell what it need not try.
 
 mod cast;
 mod footprint;

@@ -130,7 +130,7 @@ fn a_reduced_search_misses_no_end() {
             let found = explore_by(&troupe, &scene, BOUND, way);
             let (ends, violations) = (found.ends.len(), found.violations.len());
             println!(
-                "{} {:?} {way:?}: {} schedules, {} steps, {ends} ends, {violations} violations, {:?}",
+                "{} {:?} {way:?}: {} schedules, {} steps, {ends} ends, {violations} bad, {:?}",
                 scene.describe(),
                 scene.hole,
                 found.schedules,

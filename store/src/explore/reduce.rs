@@ -17,8 +17,8 @@
 //!   the decision after the one that was not: its part may change other things then.
 //!
 //! What is in flight lands at the same place among the steps of those who see it: in the other's
-//! part it is one of its changes and is shifted with it; after that the switch is delayed no further
-//! than to where it lands, and what landed deeper in the part is a schedule of its own.
+//! part it is one of its changes and is shifted with it; after that the switch is delayed no
+//! further than to where it lands, and what landed deeper in the part is a schedule of its own.
 
 use super::footprint::{Touch, conflict};
 use super::search::{Item, Schedule};

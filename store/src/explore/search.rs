@@ -6,14 +6,14 @@
 //!
 //! - **Equal states.** An actor's code and random bytes are the same in each schedule, so where it
 //!   stands follows from the answers that it was given. When a schedule, after its last decision,
-//!   comes to a state (what is stored, what is in flight, each actor's answers, who is gone, who has
-//!   the token) that another has come to with as many decisions left, then whatever follows was
-//!   looked at there, or will be: it ends here. States are compared by 128 bits of BLAKE3.
+//!   comes to a state (what is stored, what is in flight, each actor's answers, who is gone, who
+//!   has the token) that another has come to with as many decisions left, then whatever follows
+//!   was looked at there, or will be: it ends here. States are compared by 128 bits of BLAKE3.
 //! - **Independent steps** ([`super::reduce`]). A switch before a listing and one after it give the
 //!   same when nothing that the other actor does meanwhile changes what was read.
 //!
-//! How an actor ends is judged in each schedule. What is stored at an end is looked at closely once:
-//! whether that restores, and what a collector makes of it, depends on nothing else.
+//! How an actor ends is judged in each schedule. What is stored at an end is looked at closely
+//! once: whether that restores, and what a collector makes of it, depends on nothing else.
 //!
 //! Schedules with fewer decisions come first, so that "another with as many left" is met early.
 

@@ -526,14 +526,14 @@ impl Door {
     fn got<T>(&self, key: &Key, answer: Result<T, BackendError>) -> Result<T, BackendError> {
         let mut state = self.stage.lock();
         let body = answer.is_ok().then(|| state.prints.body(key));
-        state.read(self.me, Touch::Key(key.clone()), &body);
+        state.read(self.me, Touch::Key(key.clone()), &(key, body));
         answer
     }
 
     /// Notes that an area is listed.
     fn listed(&self, mut state: MutexGuard<'_, State>, area: Area) {
         let content = state.prints.area(area);
-        state.read(self.me, Touch::Area(area), &content);
+        state.read(self.me, Touch::Area(area), &(area, content));
     }
 }
 
