@@ -137,10 +137,13 @@ impl Troupe {
             let part = Part::of(scene, *actor, me, &stage);
             let (stage, ends) = (Arc::clone(&stage), Arc::clone(&ends));
             let job = move || {
-                stage.enter(me);
-                let end = part.act();
-                ends.lock().unwrap()[me] = end;
-                stage.leave(me);
+                let end = if stage.enter(me) {
+                    part.act()
+                } else {
+                    End::Crashed
+                };
+                ends.lock().unwrap()[me] = end.clone();
+                stage.leave(me, &end);
             };
             self.threads[me].send(Box::new(job)).unwrap();
         }

@@ -1,6 +1,6 @@
 //! Folding segments (gc-protocol.md, "Merger of segments"). Needs no session; any writer may do it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::backend::Area;
 use crate::error::AccessError;
@@ -77,7 +77,8 @@ pub(crate) fn merge(repository: &Repository, when: When) -> Result<u64, AccessEr
     // Packs are listed after the segments were read: rows of those that are gone are dropped.
     let mut packs: HashSet<PackId> = list_packs(repository)?.into_keys().collect();
     let named = read.iter().flat_map(|(_, segment)| &segment.packs);
-    let unlisted: HashSet<PackId> = named
+    // In their order: what is asked depends on nothing but what is stored.
+    let unlisted: BTreeSet<PackId> = named
         .map(|p| p.id)
         .filter(|id| !packs.contains(id))
         .collect();
