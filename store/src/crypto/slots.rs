@@ -18,8 +18,8 @@ pub(crate) struct PasswordCost {
     pub lanes: u32,
 }
 
-/// Least memory that a repository may ask for in KiB. With it, [`PASSES`] and [`LANES`] are the second
-/// recommended option of RFC 9106, section 4.
+/// Least memory that a repository may ask for in KiB. With it, [`PASSES`] and [`LANES`] are the
+/// second recommended option of RFC 9106, section 4.
 const MIN_MEMORY: u32 = 64 * 1024;
 const PASSES: u32 = 3;
 /// Computed side by side where there are so many cores; each lane has its part of the memory.

@@ -21,8 +21,8 @@ fn sample_bits(plain: usize) -> u32 {
     }
 }
 
-/// Bytes of a chunk that are looked at: its beginning. Cuts follow contents, so chunks that resemble
-/// each other mostly begin alike.
+/// Bytes of a chunk that are looked at: its beginning. Cuts follow contents, so chunks that
+/// resemble each other mostly begin alike.
 const LOOKED_AT: usize = 32 << 10;
 /// Bytes that a hash of 64 bits remembers.
 const WINDOW: usize = 64;

@@ -1,3 +1,5 @@
+//! Which idle bases go and which stay, and what the chunks look like that were based on them.
+
 use crate::backend::{Area, Backend, Memory};
 use crate::browse::cat;
 use crate::check::{CheckOptions, Level, check};
