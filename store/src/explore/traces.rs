@@ -356,7 +356,8 @@ fn trace_numbered_lists() {
     // late. (The first collector then goes on with copies that it planned before, and puts another.)
     let lists = |actor: usize| -> BTreeSet<Uuid> {
         let trace = outcome.ended.trace.iter();
-        let puts = trace.filter(|s| s.operation == Put && s.area == Area::Gc && s.actor == actor);
+        let own = trace.filter(|step| step.actor == actor);
+        let puts = own.filter(|step| step.operation == Put && step.area == Area::Gc);
         let names = puts.filter_map(|s| s.key.as_ref()?.name().parse().ok());
         names.collect()
     };
