@@ -353,7 +353,7 @@ fn trace_numbered_lists() {
     ];
     let outcome = is_safe(&scene, &cues);
     // The list that waits for the writer outlives the delete of the list before it, which comes
-    // late. (The first collector then goes on with copies that it planned before, and puts another.)
+    // late. (The first collector then goes on with copies that it planned before, puts another.)
     let lists = |actor: usize| -> BTreeSet<Uuid> {
         let trace = outcome.ended.trace.iter();
         let own = trace.filter(|step| step.actor == actor);
