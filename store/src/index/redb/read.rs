@@ -54,16 +54,17 @@ impl View {
     pub(super) fn find(&self, checks: &Checks<'_>, prefix: &[u8]) -> Result<Vec<Found>, Fail> {
         let bucket = rows::bucket(prefix);
         self.ensure(checks, bucket, bucket)?;
-        self.find_some(checks, prefix)
+        let (low, high) = keys_of(prefix);
+        // From where it was verified: see there.
+        let from = rows::bucket_start(&low);
+        self.collect(checks, &from, (&low, &high), usize::MAX)
     }
 
     /// The same, but whether rows are missing is not verified: each row that is answered bears its
     /// own check, and that is all that a place needs to be true.
     pub(super) fn find_some(&self, checks: &Checks<'_>, prefix: &[u8]) -> Result<Vec<Found>, Fail> {
-        let (mut low, mut high) = ([0; ROW_KEY], [0xff; ROW_KEY]);
-        low.iter_mut().zip(prefix).for_each(|(to, b)| *to = *b);
-        high.iter_mut().zip(prefix).for_each(|(to, b)| *to = *b);
-        self.collect(checks, &low, &high, usize::MAX)
+        let (low, high) = keys_of(prefix);
+        self.collect(checks, &low, (&low, &high), usize::MAX)
     }
 
     /// A filter of all chunks. Every row is verified first: one that a damaged page hides must not
@@ -90,7 +91,8 @@ impl View {
     ) -> Result<Vec<Found>, Fail> {
         // A row's pack number is below 2^32 - 1, so this key is behind all rows of `after`.
         let low = after.map_or([0; ROW_KEY], |id| rows::row_key(id, u32::MAX));
-        let found = self.collect(checks, &low, &[0xff; ROW_KEY], limit)?;
+        let from = rows::bucket_start(&low);
+        let found = self.collect(checks, &from, (&low, &[0xff; ROW_KEY]), limit)?;
         let complete = found.len() < limit;
         let last = found
             .last()
@@ -103,16 +105,20 @@ impl View {
         Ok(found)
     }
 
+    /// The chunks of the rows `low ..= high`, sought from a key that is not above them.
     fn collect(
         &self,
         checks: &Checks<'_>,
-        low: &[u8; ROW_KEY],
-        high: &[u8; ROW_KEY],
+        from: &[u8; ROW_KEY],
+        (low, high): (&[u8; ROW_KEY], &[u8; ROW_KEY]),
         limit: usize,
     ) -> Result<Vec<Found>, Fail> {
         let mut out: Vec<Found> = Vec::new();
-        for entry in self.rows.range::<&[u8; ROW_KEY]>(low..=high)? {
+        for entry in self.rows.range::<&[u8; ROW_KEY]>(from..=high)? {
             let (key, value) = entry?;
+            if key.value() < low {
+                continue;
+            }
             let (id, pack) = rows::split_key(key.value());
             let same = out.last().is_some_and(|found| found.id == id);
             if !same && out.len() >= limit {
@@ -167,6 +173,14 @@ impl View {
         })?;
         Ok(out)
     }
+}
+
+/// The first and the last key that rows of such ids may have.
+fn keys_of(prefix: &[u8]) -> ([u8; ROW_KEY], [u8; ROW_KEY]) {
+    let (mut low, mut high) = ([0; ROW_KEY], [0xff; ROW_KEY]);
+    low.iter_mut().zip(prefix).for_each(|(to, b)| *to = *b);
+    high.iter_mut().zip(prefix).for_each(|(to, b)| *to = *b);
+    (low, high)
 }
 
 fn place(row: &Row, pack: u32) -> Place {

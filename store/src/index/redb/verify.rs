@@ -4,9 +4,10 @@
 //! A bucket is verified when it is first touched and not again: this notices a file that was
 //! altered before, not one that is being altered.
 //!
-//! Each bucket that is asked for is sought by itself, although a pass over many at once would cost
-//! less in a small index: where a damaged inner page leads a search astray, a pass that begins
-//! before that place comes by what a search would miss, and finds everything in order.
+//! A damaged inner page may lead a search astray, while a pass that begins before that place comes
+//! by what the search misses, and finds everything in order. So it matters where a search began:
+//! a bucket that was *sought* by itself is whole for whoever seeks it from its first key; one that
+//! was only *passed* on the way from another is whole for those who come the same way.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,13 +16,19 @@ use ::redb::ReadableTable;
 use super::Fail;
 use super::rows::{self, BUCKET_BITS, Checker, RowKey, RowValue, Sum, Table};
 
-/// One bit for each bucket.
-pub(super) struct Verified(Vec<AtomicU64>);
+/// Buckets that were verified.
+pub(super) struct Verified {
+    sought: Buckets,
+    passed: Buckets,
+}
 
-impl Verified {
-    pub(super) fn new() -> Verified {
+/// One bit for each bucket.
+struct Buckets(Vec<AtomicU64>);
+
+impl Buckets {
+    fn new() -> Buckets {
         let words = 1usize << (BUCKET_BITS - 6);
-        Verified((0..words).map(|_| AtomicU64::new(0)).collect())
+        Buckets((0..words).map(|_| AtomicU64::new(0)).collect())
     }
 
     fn word(&self, bucket: u32) -> Option<(&AtomicU64, u64)> {
@@ -34,28 +41,47 @@ impl Verified {
             .is_some_and(|(word, bit)| word.load(Ordering::Relaxed) & bit != 0)
     }
 
-    /// Verifies those of the buckets `first ..= last` that were not yet.
+    fn add(&self, bucket: u32) {
+        if let Some((word, bit)) = self.word(bucket) {
+            word.fetch_or(bit, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Verified {
+    pub(super) fn new() -> Verified {
+        Verified {
+            sought: Buckets::new(),
+            passed: Buckets::new(),
+        }
+    }
+
+    /// Verifies those of the buckets `first ..= last` that were not yet: the first one by itself,
+    /// as whoever reads on from there seeks it, the others on the way.
     pub(super) fn ensure<R, S>(
         &self,
         checker: &Checker,
-        (rows, sums): (&R, &S),
+        tables: (&R, &S),
         (first, last): (u32, u32),
     ) -> Result<(), Fail>
     where
         R: ReadableTable<RowKey, RowValue>,
         S: ReadableTable<u32, &'static [u8; 12]>,
     {
-        let mut next = first;
+        if !self.sought.has(first) {
+            verify(checker, tables, (first, first))?;
+            self.sought.add(first);
+            self.passed.add(first);
+        }
+        let mut next = first + 1;
         while next <= last {
             let start = next;
-            while next <= last && !self.has(next) {
+            while next <= last && !self.passed.has(next) {
                 next += 1;
             }
             if let Some(end) = next.checked_sub(1).filter(|end| *end >= start) {
-                verify(checker, (rows, sums), (start, end))?;
-                for (word, bit) in (start..=end).filter_map(|bucket| self.word(bucket)) {
-                    word.fetch_or(bit, Ordering::Relaxed);
-                }
+                verify(checker, tables, (start, end))?;
+                (start..=end).for_each(|bucket| self.passed.add(bucket));
             }
             next += 1;
         }

@@ -265,19 +265,27 @@ impl Writer<'_, '_> {
             rows::row_key(&first.id, 0),
             rows::row_key(&last.id, u32::MAX),
         );
-        let mut there = self.tables.rows.range::<&[u8; ROW_KEY]>(&low..=&high)?;
-        if there.next().is_none() {
-            drop(there);
+        if self.is_empty(&low, &high)? {
             let (first, last) = (rows::bucket(&first.id.0), rows::bucket(&last.id.0));
             for buckets in [(first, first), (last, last), (first, last)] {
                 self.ensure(buckets)?;
             }
             self.add_between(&low, part, packs)?;
         } else {
-            drop(there);
             self.add_among(part, packs)?;
         }
         self.add_gains((rows::bucket(&first.id.0), rows::bucket(&last.id.0)))
+    }
+
+    /// Whether no row stands between two keys, sought from where buckets are verified.
+    fn is_empty(&self, low: &[u8; ROW_KEY], high: &[u8; ROW_KEY]) -> Result<bool, Fail> {
+        let from = rows::bucket_start(low);
+        for entry in self.tables.rows.range::<&[u8; ROW_KEY]>(&from..=high)? {
+            if entry?.0.value() >= low {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Adds what buckets between the first and the last have gained to their sums.
@@ -379,8 +387,13 @@ impl Writer<'_, '_> {
     ) -> Result<Option<u32>, Fail> {
         let mut number = None;
         let (low, high) = (rows::row_key(id, 0), rows::row_key(id, u32::MAX));
-        for entry in self.tables.rows.range::<&[u8; ROW_KEY]>(&low..=&high)? {
+        // From where the bucket was verified: see there.
+        let from = rows::bucket_start(&low);
+        for entry in self.tables.rows.range::<&[u8; ROW_KEY]>(&from..=&high)? {
             let (key, value) = entry?;
+            if *key.value() < low {
+                continue;
+            }
             let (row, _) = Row::decode(self.checker, key.value(), value.value())?;
             if number.is_some_and(|number| number != row.chunk) {
                 return Err(Fail::rows());
