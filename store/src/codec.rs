@@ -236,6 +236,23 @@ mod tests {
     }
 
     #[test]
+    fn shared_frames_are_made_as_asked() {
+        let mut context = CCtx::create();
+        for parameter in shared_parameters() {
+            assert!(context.set_parameter(parameter).is_ok());
+        }
+        let line = |n: u32| format!("insert into sales values ({n}, {});\n", n * n % 977);
+        let joined = (0..5000).map(line).collect::<String>().into_bytes();
+        let mut encoder = Encoder::default();
+        for _ in 0..2 {
+            let frame = encoder.shared(&joined).unwrap();
+            assert!(frame.len() * 4 < joined.len(), "{}", frame.len());
+            let back = decode(Encoding::Shared, &frame, joined.len(), &[]);
+            assert!(back.unwrap() == joined);
+        }
+    }
+
+    #[test]
     fn a_delta_costs_what_changed() {
         let base = noise(200_000, "a");
         let mut changed = base.clone();

@@ -4,6 +4,7 @@ use super::*;
 use crate::codec::Encoder;
 use crate::crypto::Encryption;
 use crate::format::objects::SessionKind;
+use crate::index::Encoding;
 use crate::record::{EncodedChunk, RecordBuilder, seal_record, table_row};
 use crate::session::Session;
 use crate::testing::{new_repository, noise};
@@ -29,24 +30,44 @@ fn named(id: ChunkId, plain: &[u8]) -> EncodedChunk {
     EncodedChunk::plain(id, plain, &mut Encoder::default()).unwrap()
 }
 
-fn delta(repository: &Repository, plain: &[u8], base: &[u8]) -> (ChunkId, EncodedChunk) {
-    let id = repository.keys().chunk_id(plain);
-    let bytes = Encoder::default().delta(plain, base).unwrap();
-    let mut row = table_row(id, crate::index::Encoding::Delta, plain.len(), bytes.len());
-    assert!(row.bases.push(repository.keys().chunk_id(base).as_base()));
-    (id, EncodedChunk::new(row, bytes, 1))
+/// A chunk, and one that is a delta of it.
+struct Chain {
+    base: Vec<u8>,
+    base_id: ChunkId,
+    changed: Vec<u8>,
+    id: ChunkId,
+    delta: EncodedChunk,
+}
+
+fn chain(repository: &Repository) -> Chain {
+    let base = noise(50_000, "base");
+    let mut changed = base.clone();
+    changed[777] ^= 1;
+    let [base_id, id] = [&base, &changed].map(|plain| repository.keys().chunk_id(plain));
+    let bytes = Encoder::default().delta(&changed, &base).unwrap();
+    let mut row = table_row(id, Encoding::Delta, changed.len(), bytes.len());
+    assert!(row.bases.push(base_id.as_base()));
+    Chain {
+        base,
+        base_id,
+        changed,
+        id,
+        delta: EncodedChunk::new(row, bytes, 1),
+    }
 }
 
 #[test]
 fn a_false_base_is_found_out_by_what_is_built_on_it() {
     let (_, repository) = new_repository(Encryption::XChaCha20Poly1305, 0);
-    let base = noise(50_000, "base");
-    let mut changed = base.clone();
-    changed[777] ^= 1;
-    let base_id = repository.keys().chunk_id(&base);
-    let (id, chunk) = delta(&repository, &changed, &base);
+    let Chain {
+        base,
+        base_id,
+        changed,
+        id,
+        delta,
+    } = chain(&repository);
     store(&repository, vec![named(base_id, &noise(50_000, "false"))]);
-    store(&repository, vec![chunk]);
+    store(&repository, vec![delta]);
     let read = |reader: &Reader<'_>, id: &ChunkId| reader.chunk(World::Content, id);
     let restoring = || Reader::new(&repository).proving_the_last();
     for reader in [Reader::new(&repository), restoring()] {
@@ -69,12 +90,14 @@ fn a_false_base_is_found_out_by_what_is_built_on_it() {
 #[test]
 fn a_restore_compares_what_it_gives_and_a_check_all() {
     let (_, repository) = new_repository(Encryption::None, 0);
-    let base = noise(50_000, "base");
-    let mut changed = base.clone();
-    changed[777] ^= 1;
-    let base_id = repository.keys().chunk_id(&base);
-    let (id, chunk) = delta(&repository, &changed, &base);
-    store(&repository, vec![named(base_id, &base), chunk]);
+    let Chain {
+        base,
+        base_id,
+        changed,
+        id,
+        delta,
+    } = chain(&repository);
+    store(&repository, vec![named(base_id, &base), delta]);
     for (reader, proven) in [
         (Reader::new(&repository).proving_the_last(), false),
         (Reader::new(&repository), true),

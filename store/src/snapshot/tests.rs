@@ -1,6 +1,7 @@
 //! Checkpoints, and going on from them; which parent is taken, and when nothing is committed.
 
 mod attributes;
+mod pages;
 
 use std::cell::Cell;
 use std::rc::Rc;

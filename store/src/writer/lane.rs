@@ -119,8 +119,8 @@ impl<'w, 'r> Lane<'w, 'r> {
         plain: &[u8],
         kind: ContentKind,
     ) -> Result<(), AccessError> {
-        let joins = plain.len() <= SHARED_UP_TO && !looks_random(plain);
-        if self.world == World::Content && joins {
+        let small = self.world == World::Content && plain.len() <= SHARED_UP_TO;
+        if small && !looks_random(plain) {
             return self.push_shared(id, plain, kind);
         }
         let chunk = EncodedChunk::plain(id, plain, &mut self.encoder);

@@ -111,9 +111,11 @@ impl Table {
         lines.collect::<String>().into_bytes()
     }
 
-    /// As a database keeps it: 4 KiB pages of 32 places each, filled from their ends.
+    /// As a database keeps it: 4 KiB pages of 32 places each, filled from their ends, behind one
+    /// that tells what the file is.
     pub fn in_pages(&self) -> Vec<u8> {
-        let mut file = Vec::new();
+        let mut file = b"SQLite format 3\0".to_vec();
+        file.resize(4096, 0);
         for places in self.places.chunks(32) {
             let mut page = vec![0u8; 4096];
             let mut end = 4096;
