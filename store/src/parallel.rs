@@ -1,6 +1,6 @@
 //! Jobs on several threads, or one after the other in the calling thread.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 
 /// Does every job. With 0 threads, or when there is but one job, it does so here and in order; else
@@ -31,6 +31,11 @@ pub(crate) fn each<J: Send>(
         }
         run();
     });
+}
+
+/// What jobs share. One that panicked ends all of them, so nobody sees what it left half done.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

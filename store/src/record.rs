@@ -45,8 +45,26 @@ pub(crate) struct EncodedChunk {
     pub row: TableRow,
     pub bytes: Vec<u8>,
     pub depth: u8,
-    /// The bases that it was encoded against, as far as they are at hand.
-    pub bases: Parts,
+    pub proof: Proof,
+}
+
+/// By what a chunk is proven once its record is sealed.
+#[derive(Debug, Clone)]
+pub(crate) enum Proof {
+    /// It decodes to what its id says, given the bases that it was encoded against.
+    Decoded(Parts),
+    /// It is, byte for byte, what another record held under its seal: the checksum was taken there.
+    Moved(blake3::Hash),
+}
+
+impl Proof {
+    /// Bytes of bases that are kept for it.
+    fn held(&self) -> usize {
+        match self {
+            Proof::Decoded(bases) => bases.iter().map(|b| b.plain.len()).sum(),
+            Proof::Moved(_) => 0,
+        }
+    }
 }
 
 /// Where a chunk stands.
@@ -85,14 +103,25 @@ pub(crate) fn join(parts: &[Arc<Verified>]) -> Cow<'_, [u8]> {
 }
 
 impl EncodedChunk {
-    /// Bytes that are encoded already, bases elsewhere.
-    pub fn new(row: TableRow, bytes: Vec<u8>, depth: u8) -> EncodedChunk {
+    /// A chunk that was encoded against these bases.
+    pub fn new(row: TableRow, bytes: Vec<u8>, depth: u8, bases: Parts) -> EncodedChunk {
         EncodedChunk {
             row,
             bytes,
             depth,
-            bases: Parts::new(),
+            proof: Proof::Decoded(bases),
         }
+    }
+
+    /// A chunk of another record that is in no shared frame, as it stands there.
+    pub fn moved(record: &OpenRecord, slot: usize, depth: u8) -> Option<EncodedChunk> {
+        let (row, bytes) = record.encoded(slot)?;
+        Some(EncodedChunk {
+            row: *row,
+            bytes: bytes.to_vec(),
+            depth,
+            proof: Proof::Moved(checksum(row, bytes)),
+        })
     }
 
     /// Encodes a chunk without a base.
@@ -103,8 +132,18 @@ impl EncodedChunk {
     ) -> std::io::Result<EncodedChunk> {
         let (encoding, bytes) = encoder.plain(plain)?;
         let row = table_row(id, encoding, plain.len(), bytes.len());
-        Ok(EncodedChunk::new(row, bytes, 0))
+        Ok(EncodedChunk::new(row, bytes, 0, Parts::new()))
     }
+}
+
+/// Of a chunk as it stands in a record.
+fn checksum(row: &TableRow, bytes: &[u8]) -> blake3::Hash {
+    let mut table = Vec::new();
+    encode_table(std::slice::from_ref(row), &mut table);
+    blake3::Hasher::new()
+        .update(&table)
+        .update(bytes)
+        .finalize()
 }
 
 /// What a record is made of.
@@ -113,8 +152,8 @@ pub(crate) struct RecordParts {
     pub plain: Vec<u8>,
     /// Its rows, with the depth of each chunk.
     pub rows: Vec<(TableRow, u8)>,
-    /// Bases that are at hand, by slot.
-    pub bases: Vec<Parts>,
+    /// By what each is proven, by slot.
+    pub proofs: Vec<Proof>,
 }
 
 /// Collects encoded chunks until a record is full.
@@ -148,7 +187,7 @@ impl RecordBuilder {
     /// Adds a chunk with an encoding of its own.
     pub fn push(&mut self, chunk: EncodedChunk) {
         self.plain += chunk.row.plain as usize;
-        self.held += chunk.bases.iter().map(|b| b.plain.len()).sum::<usize>();
+        self.held += chunk.proof.held();
         self.chunks.push(chunk);
     }
 
@@ -186,7 +225,7 @@ impl RecordBuilder {
         Ok(RecordParts {
             plain,
             rows: chunks.iter().map(|c| (c.row, c.depth)).collect(),
-            bases: chunks.into_iter().map(|c| c.bases).collect(),
+            proofs: chunks.into_iter().map(|c| c.proof).collect(),
         })
     }
 }
@@ -214,7 +253,7 @@ fn encode_shared(
     let chunk = |(id, len): &(ChunkId, usize)| {
         let bytes = frame.take().unwrap_or_default();
         let row = table_row(*id, Encoding::Shared, *len, bytes.len());
-        EncodedChunk::new(row, bytes, 0)
+        EncodedChunk::new(row, bytes, 0, Parts::new())
     };
     Ok(shared.iter().map(chunk).collect())
 }
@@ -404,30 +443,33 @@ pub(crate) enum RecordError {
 }
 
 /// Opens a record that was just sealed and compares: a client with bad memory must not publish
-/// bad packs. `bases` gives those of each delta, by slot; they are compared with their names once
-/// more, for the delta was made of the same bytes.
+/// bad packs. Bases are compared with their names once more, for the delta was made of the same
+/// bytes.
 pub(crate) fn verify_record(
     keys: &Keys,
     world: World,
     stored: &[u8],
-    mut bases: impl FnMut(usize, &TableRow) -> Result<Parts, AccessError>,
+    proofs: &[Proof],
 ) -> Result<(), AccessError> {
     let failed = || AccessError::VerifyFailed;
     let record = OpenRecord::open(keys, world, stored).map_err(|_| failed())?;
+    if record.rows.len() != proofs.len() {
+        return Err(failed());
+    }
     let mut buffer = Vec::new();
-    for (slot, row) in record.rows.iter().enumerate() {
-        let parts = match row.bases.is_empty() {
-            true => Parts::new(),
-            false => bases(slot, row)?,
+    for (slot, (row, proof)) in record.rows.iter().zip(proofs).enumerate() {
+        let holds = match proof {
+            Proof::Moved(sum) => record
+                .encoded(slot)
+                .is_some_and(|(row, bytes)| checksum(row, bytes) == *sum),
+            Proof::Decoded(parts) => {
+                let name = |part: &Arc<Verified>| world.id(keys, &part.plain).as_base();
+                let plain = record.plain(slot, &join(parts), &mut buffer);
+                let is_named = plain.is_some_and(|plain| world.id(keys, plain) == row.id);
+                is_named && parts.iter().map(name).eq(row.bases.iter())
+            }
         };
-        let names = parts
-            .iter()
-            .map(|part| world.id(keys, &part.plain).as_base());
-        if !names.eq(row.bases.iter()) {
-            return Err(failed());
-        }
-        let plain = record.plain(slot, &join(&parts), &mut buffer);
-        if world.id(keys, plain.ok_or_else(failed)?) != row.id {
+        if !holds {
             return Err(failed());
         }
     }
@@ -452,6 +494,11 @@ mod tests {
     }
 
     fn build(keys: &Keys, world: World) -> (Vec<u8>, Vec<Vec<u8>>) {
+        let (stored, plains, _) = build_proven(keys, world);
+        (stored, plains)
+    }
+
+    fn build_proven(keys: &Keys, world: World) -> (Vec<u8>, Vec<Vec<u8>>, Vec<Proof>) {
         let mut builder = RecordBuilder::default();
         let large = b"large ".repeat(9000);
         let mut encoder = Encoder::default();
@@ -463,23 +510,50 @@ mod tests {
             builder.push_shared(world.id(keys, &small), &small);
             plains.push(small);
         }
-        let plain = builder.finish(&mut encoder).unwrap().plain;
+        let parts = builder.finish(&mut encoder).unwrap();
         let key = keys.writing_key(world.is_pages()).unwrap();
-        (seal_record(keys, &key, world, &plain), plains)
+        let stored = seal_record(keys, &key, world, &parts.plain);
+        (stored, plains, parts.proofs)
     }
 
     #[test]
     fn chunks_come_back_from_their_slots() {
         let keys = keys();
         for world in World::ALL {
-            let (stored, plains) = build(&keys, world);
+            let (stored, plains, proofs) = build_proven(&keys, world);
             let record = OpenRecord::open(&keys, world, &stored).unwrap();
             for (slot, plain) in plains.iter().enumerate() {
                 assert_eq!(&record.decode(slot, &[]).unwrap(), plain);
             }
             assert!(record.decode(plains.len(), &[]).is_none());
-            verify_record(&keys, world, &stored, |_, _| Ok(Parts::new())).unwrap();
+            verify_record(&keys, world, &stored, &proofs).unwrap();
+            let fewer = proofs.get(1..).unwrap();
+            assert!(verify_record(&keys, world, &stored, fewer).is_err());
         }
+    }
+
+    /// Moves the first chunk of a record into one of its own, changed on the way.
+    fn move_one(change: impl FnOnce(&mut EncodedChunk)) -> Result<(), AccessError> {
+        let keys = keys();
+        let (stored, _) = build(&keys, World::Content);
+        let record = OpenRecord::open(&keys, World::Content, &stored).unwrap();
+        let mut chunk = EncodedChunk::moved(&record, 0, 0).unwrap();
+        assert!(EncodedChunk::moved(&record, 1, 0).is_none());
+        change(&mut chunk);
+        let mut builder = RecordBuilder::default();
+        builder.push(chunk);
+        let parts = builder.finish(&mut Encoder::default()).unwrap();
+        let key = keys.writing_key(false).unwrap();
+        let stored = seal_record(&keys, &key, World::Content, &parts.plain);
+        verify_record(&keys, World::Content, &stored, &parts.proofs)
+    }
+
+    #[test]
+    fn what_is_moved_is_compared_with_what_was_read() {
+        move_one(|_| ()).unwrap();
+        assert!(move_one(|chunk| chunk.bytes[5] ^= 1).is_err());
+        assert!(move_one(|chunk| chunk.row.id.0[5] ^= 1).is_err());
+        assert!(move_one(|chunk| chunk.row.plain ^= 1).is_err());
     }
 
     #[test]

@@ -11,10 +11,10 @@ what they stored to disk before they end, by their defaults (fsync and fdatasync
 of 60 MB, counted by strace: hucha 39, restic 16, rustic 5, borg 31, bupstash 66). Before each
 timed call `sync` is run. Times are wall clock; times and CPU seconds are medians, peaks the
 highest; *open* is a command that does next to nothing, mostly key derivation; *check* reads all
-data; *forget+gc* keeps two snapshots, each time on a copy of the repository. MB a night is the
-mean of all nights but the first, of the whole repository folder. The last line of a table is
-hucha's figure divided by the best of the others: below 1 hucha is better. For open, unchanged and
-forget+gc these others are restic and rustic only.
+data; each restore goes into a new file system; *forget+gc* keeps two snapshots, each time on a
+copy of the repository. MB a night is the mean of all nights but the first, of the whole repository
+folder. The last line of a table is hucha's figure divided by the best of the others: below 1 hucha
+is better. For open, unchanged and forget+gc these others are restic and rustic only.
 ";
 
 /// Lines of Markdown that stand above tables.

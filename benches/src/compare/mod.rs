@@ -2,6 +2,7 @@
 //! bytes compared, tables for each corpus and one of targets. Nothing is decided by it.
 
 mod figures;
+mod fresh;
 pub mod machine;
 pub mod measure;
 mod outcome;

@@ -9,6 +9,7 @@ use std::process::Command;
 
 use super::Options;
 use super::figures::{Deed, Figures};
+use super::fresh::Fresh;
 use super::measure::{Call, Taken, run};
 use super::outcome::{Line, Outcome};
 use super::tools::{self, Kind, Tool};
@@ -174,20 +175,14 @@ impl Trial {
         Ok(())
     }
 
-    /// What was restored stays as empty files until the corpus is done: ext4 looks long for an
-    /// inode where many were freed just before, and the next tool would pay for that.
     fn restore(&self, tool: &Tool, night: &str, held: &Digests) -> Result<Taken, Box<dyn Error>> {
-        let targets = self.scratch.join("targets");
-        fs::create_dir_all(&targets)?;
-        let target = targets.join(fs::read_dir(&targets)?.count().to_string());
-        fs::create_dir(&target)?;
-        let taken = self.measure(tool, &tool.restore(night, &self.source, &target))?;
-        if digests(&tool.restored(&self.source, &target))? != *held {
+        let fresh = Fresh::new(&self.scratch, size_of(&self.source)?)?;
+        let target = &fresh.folder;
+        let taken = self.measure(tool, &tool.restore(night, &self.source, target))?;
+        if digests(&tool.restored(&self.source, target))? != *held {
             return Err(format!("{} gave back other bytes of {night}", tool.version).into());
         }
-        for (path, _) in files(&target)? {
-            fs::File::options().write(true).open(path)?.set_len(0)?;
-        }
+        fresh.give_back()?;
         Ok(taken)
     }
 
@@ -245,7 +240,10 @@ pub fn remove(folder: &Path) -> io::Result<()> {
 }
 
 /// Every regular file below a folder, with its size.
-fn files(folder: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
+///
+/// # Errors
+/// When it cannot be read.
+pub fn files(folder: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {

@@ -1,7 +1,7 @@
 //! Copying what still lives out of packs that go (gc-protocol.md, collector step 2, sweep step 10).
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use super::flatten::{self, End};
 use super::mark::{Partial, Plan};
@@ -12,7 +12,7 @@ use crate::id::{BaseRef, ChunkId, PackId};
 use crate::index::{Bases, Found, KnownPack, MAX_BASES};
 use crate::monitor::{Counters, Event, Monitor};
 use crate::pack::read_directory;
-use crate::parallel;
+use crate::parallel::{self, locked};
 use crate::reader::{Reader, is_bad};
 use crate::record::{EncodedChunk, OpenRecord, World};
 use crate::repository::Repository;
@@ -23,7 +23,7 @@ use crate::writer::{Lane, Writer};
 /// Bases below one chunk that are looked at.
 const MAX_BELOW: usize = 512;
 /// Bytes of a pack that are read at once.
-const READ: u64 = 4 << 20;
+const READ: u64 = 2 << 20;
 
 /// Copies the living rest of the packs that a plan condemns in part: packs, then their segment.
 /// Answers the bytes that were put. A pack that cannot be read whole is taken out of the plan: the
@@ -36,14 +36,13 @@ pub(super) fn living_rest(
     if plan.partial.is_empty() {
         return Ok(0);
     }
-    let repository = session.repository();
-    let view = session.view()?;
-    let writer = Writer::new(session, view);
+    let writer = Writer::new(session, session.view()?);
     let copier = Copier {
         writer: &writer,
-        reader: Reader::new(repository),
+        reader: writer.reader(),
         plan,
         monitor,
+        lanes: Mutex::default(),
         torn: Mutex::default(),
         failed: Mutex::default(),
     };
@@ -54,21 +53,19 @@ pub(super) fn living_rest(
 }
 
 /// Ends of knots that one thread stores anew in one go.
-const ENDS: usize = 512;
+const ENDS: usize = 64;
 
 /// Copies, on several threads.
 struct Copier<'a, 'r> {
     writer: &'a Writer<'r>,
-    reader: Reader<'r>,
+    reader: &'a Reader<'r>,
     plan: &'a Plan,
     monitor: &'a dyn Monitor,
+    /// Those that no thread uses.
+    lanes: Mutex<Vec<Lane<'a, 'r>>>,
     /// Packs that stay: something in them cannot be read.
     torn: Mutex<HashSet<PackId>>,
     failed: Mutex<Option<AccessError>>,
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Copier<'_, '_> {
@@ -78,32 +75,70 @@ impl Copier<'_, '_> {
         for world in World::ALL {
             let ends = flatten::ends(self.reader.repository(), &self.plan.knots, world);
             parallel::each(threads, ends.chunks(ENDS), &|ends| {
-                self.unless_failed(|| self.undo(world, ends));
+                self.unless_failed(|| self.with_lane(world, |lane| self.undo(lane, ends)));
             });
         }
+        let groups: Mutex<Vec<(&KnownPack, Group)>> = Mutex::default();
         // Of the others all is stored anew.
         let packs = self.plan.partial.iter().filter(|p| p.copy > 0);
         parallel::each(threads, packs, &|Partial { pack, .. }| {
-            if !locked(&self.torn).contains(&pack.id) {
-                self.unless_failed(|| match self.copy_pack(pack) {
-                    Err(e) if self.is_torn(&e) => {
-                        let name = pack.id.to_string();
-                        self.monitor.event(Event::Problem {
-                            path: name.as_bytes(),
-                            message: &e.to_string(),
-                        });
-                        locked(&self.torn).insert(pack.id);
-                        Ok(())
-                    }
-                    other => other,
-                });
-            }
+            self.unless_torn(pack, || {
+                let found = self.groups_of(pack)?;
+                locked(&groups).extend(found.into_iter().map(|group| (pack, group)));
+                Ok(())
+            });
         });
-        let failed = self.failed.into_inner();
-        match failed.unwrap_or_else(PoisonError::into_inner) {
-            Some(error) => Err(error),
-            None => Ok(self.torn.into_inner().unwrap_or_default()),
+        // Neighbours compress well together.
+        let mut groups: Vec<(&KnownPack, Group)> = std::mem::take(&mut *locked(&groups));
+        groups.sort_by_key(|(_, group): &(_, Group)| (group.world, group.pack, group.start()));
+        parallel::each(threads, groups.iter(), &|(pack, group)| {
+            self.unless_torn(pack, || {
+                self.with_lane(group.world, |lane| self.copy_group(lane, group))
+            });
+        });
+        for mut lane in std::mem::take(&mut *locked(&self.lanes)) {
+            self.unless_failed(|| lane.flush());
         }
+        match locked(&self.failed).take() {
+            Some(error) => Err(error),
+            None => Ok(std::mem::take(&mut *locked(&self.torn))),
+        }
+    }
+
+    /// Works with a lane that no other thread uses.
+    fn with_lane(
+        &self,
+        world: World,
+        work: impl FnOnce(&mut Lane<'_, '_>) -> Result<(), AccessError>,
+    ) -> Result<(), AccessError> {
+        let idle = {
+            let mut lanes = locked(&self.lanes);
+            let at = lanes.iter().position(|lane| lane.world() == world);
+            at.map(|at| lanes.swap_remove(at))
+        };
+        let mut lane = idle.unwrap_or_else(|| self.writer.lane(world));
+        let result = work(&mut lane);
+        locked(&self.lanes).push(lane);
+        result
+    }
+
+    /// Works for a pack, which stays when something in it cannot be read.
+    fn unless_torn(&self, pack: &KnownPack, work: impl FnOnce() -> Result<(), AccessError>) {
+        if locked(&self.torn).contains(&pack.id) {
+            return;
+        }
+        self.unless_failed(|| match work() {
+            Err(e) if self.is_torn(&e) => {
+                let name = pack.id.to_string();
+                self.monitor.event(Event::Problem {
+                    path: name.as_bytes(),
+                    message: &e.to_string(),
+                });
+                locked(&self.torn).insert(pack.id);
+                Ok(())
+            }
+            other => other,
+        });
     }
 
     /// Works, unless this or another thread failed before.
@@ -122,10 +157,9 @@ impl Copier<'_, '_> {
 
     /// Stores ends of knots without what is idle below them. The packs of one that cannot be read
     /// all stay.
-    fn undo(&self, world: World, ends: &[(usize, &End)]) -> Result<(), AccessError> {
-        let mut lane = self.writer.lane(world);
+    fn undo(&self, lane: &mut Lane<'_, '_>, ends: &[(usize, &End)]) -> Result<(), AccessError> {
         for (knot, end) in ends {
-            match self.store_anew(&mut lane, &end.id, &end.place.bases) {
+            match self.store_anew(lane, &end.id, &end.place.bases) {
                 Err(e) if self.is_torn(&e) => {
                     let note = format!("chunk {:.12} is not stored anew: {e}", end.id);
                     self.monitor.event(Event::Note(&note));
@@ -138,11 +172,11 @@ impl Copier<'_, '_> {
                 other => other?,
             }
         }
-        lane.flush()
+        Ok(())
     }
 
-    /// Copies what lives of one pack. Whole records are moved sealed as they are.
-    fn copy_pack(&self, pack: &KnownPack) -> Result<(), AccessError> {
+    /// The records of a pack, in groups that are read in one go.
+    fn groups_of(&self, pack: &KnownPack) -> Result<Vec<Group>, AccessError> {
         let backend = self.reader.repository().backend();
         let size = self.plan.sizes.get(&pack.id).copied().unwrap_or(0);
         let world = match pack.tree {
@@ -152,29 +186,32 @@ impl Copier<'_, '_> {
         let records = match read_directory(backend, &pack.id, size) {
             Ok(records) => records,
             // Another collector was faster; the sweep looks again.
+            Err(AccessError::Backend(e)) if e.is_absent() => return Ok(Vec::new()),
+            Err(e) => return Err(e),
+        };
+        let group = |records: &[(u32, u32)]| Group {
+            world,
+            pack: pack.id,
+            records: records.to_vec(),
+        };
+        Ok(group_ranges(&records).into_iter().map(group).collect())
+    }
+
+    /// Copies what lives of a group. Whole records are moved sealed as they are.
+    fn copy_group(&self, lane: &mut Lane<'_, '_>, group: &Group) -> Result<(), AccessError> {
+        let (start, end) = (group.start(), group.end());
+        let bytes = match self.reader.fetch(group.pack, start, end - start) {
+            Ok(bytes) => bytes,
             Err(AccessError::Backend(e)) if e.is_absent() => return Ok(()),
             Err(e) => return Err(e),
         };
-        let mut lane = self.writer.lane(world);
-        for group in group_ranges(&records) {
-            let Some((first, _)) = group.first() else {
-                continue;
-            };
-            let last = group.last().unwrap_or(&(0, 0));
-            let len = u64::from(last.0) + u64::from(last.1) - u64::from(*first);
-            let bytes = match self.reader.fetch(pack.id, u64::from(*first), len) {
-                Ok(bytes) => bytes,
-                Err(AccessError::Backend(e)) if e.is_absent() => return Ok(()),
-                Err(e) => return Err(e),
-            };
-            Counters::add(&self.monitor.counters().stored, len);
-            for (offset, len) in group {
-                let start = (offset - first) as usize;
-                let stored = bytes.get(start..start + *len as usize).unwrap_or(&[]);
-                self.copy_record(&mut lane, pack.id, *offset, stored)?;
-            }
+        Counters::add(&self.monitor.counters().stored, end - start);
+        for (offset, len) in &group.records {
+            let begin = (u64::from(*offset) - start) as usize;
+            let stored = bytes.get(begin..begin + *len as usize).unwrap_or(&[]);
+            self.copy_record(lane, group.pack, *offset, stored)?;
         }
-        lane.flush()
+        Ok(())
     }
 
     fn copy_record(
@@ -187,7 +224,7 @@ impl Copier<'_, '_> {
         let (world, cap) = (lane.world(), self.reader.repository().max_depth());
         let record = self.reader.open(world, pack, offset, stored)?;
         let view = self.writer.view();
-        let keep = living_rows(&view, &self.plan.live, &record, pack, offset, &self.reader)?;
+        let keep = living_rows(&view, &self.plan.live, &record, pack, offset, self.reader)?;
         let in_cap = keep.iter().all(|(_, depth)| *depth <= cap);
         if keep.len() == record.rows.len() && in_cap {
             let row = |(slot, depth): &(usize, u8)| Some((*record.rows.get(*slot)?, *depth));
@@ -242,6 +279,24 @@ impl Copier<'_, '_> {
         }
         stay.truncate(MAX_BASES);
         Ok(stay)
+    }
+}
+
+/// Neighbouring records of a pack: where each begins, and how long it is.
+struct Group {
+    world: World,
+    pack: PackId,
+    records: Vec<(u32, u32)>,
+}
+
+impl Group {
+    fn start(&self) -> u64 {
+        self.records.first().map_or(0, |(at, _)| u64::from(*at))
+    }
+
+    fn end(&self) -> u64 {
+        let end = |(at, len): &(u32, u32)| u64::from(*at) + u64::from(*len);
+        self.records.last().map_or(0, end)
     }
 }
 
@@ -302,8 +357,8 @@ fn push(
     let Some(row) = record.rows.get(slot) else {
         return Err(AccessError::VerifyFailed);
     };
-    if let Some((row, bytes)) = record.encoded(slot) {
-        return lane.push(EncodedChunk::new(*row, bytes.to_vec(), depth));
+    if let Some(chunk) = EncodedChunk::moved(record, slot, depth) {
+        return lane.push(chunk);
     }
     let lost = || AccessError::LostChunk {
         chunk: row.id,

@@ -10,11 +10,13 @@
 //! Whether the packs that they stand in are worth copying is decided in `mark`.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
 
 use super::weigh::{Idle, Weighed, place_of};
 use crate::error::AccessError;
 use crate::id::{BaseRef, ChunkId};
 use crate::index::{ChunkNumber, Encoding, PackNumber, Place};
+use crate::parallel::{self, locked};
 use crate::reader::{Reader, is_bad};
 use crate::record::World;
 use crate::repository::Repository;
@@ -30,6 +32,8 @@ const MAX_BELOW: usize = 512;
 const BESIDE: u64 = 128;
 /// A knot with more ends for each of its idle bases stays, whatever they take.
 const MAX_ENDS_PER_IDLE: usize = 3;
+/// Chunks that one thread measures in one go.
+const MEASURED: usize = 512;
 /// A knot is undone when that saves at least one in so many of the bytes that are written for it.
 const WORTH: u64 = 4;
 
@@ -233,20 +237,27 @@ fn measure(reader: &Reader<'_>, knots: &mut Vec<Knot>) -> Result<(), AccessError
         all.extend(ends.map(|e| (n, e.id, e.place, &mut e.stored)));
     }
     all.sort_unstable_by_key(|(_, _, place, _)| stand(place));
-    let mut bad: HashSet<usize> = HashSet::new();
-    for (n, id, place, stored) in all {
-        let Some(world) = worlds.get(n).copied().flatten() else {
-            bad.insert(n);
-            continue;
-        };
-        match share(reader, world, &id, &place) {
-            Ok(share) => *stored = share,
-            Err(e) if is_bad(&e) => {
-                bad.insert(n);
+    let bad = Mutex::new(HashSet::new());
+    let failed: Mutex<Option<AccessError>> = Mutex::new(None);
+    let measure = |(n, id, place, stored): &mut (usize, ChunkId, Place, &mut u64)| {
+        let world = worlds.get(*n).copied().flatten();
+        match world.map(|world| share(reader, world, id, place)) {
+            Some(Ok(share)) => **stored = share,
+            Some(Err(e)) if !is_bad(&e) => {
+                locked(&failed).get_or_insert(e);
             }
-            Err(e) => return Err(e),
+            _ => {
+                locked(&bad).insert(*n);
+            }
         }
+    };
+    let threads = reader.repository().environment().threads;
+    let parts = all.chunks_mut(MEASURED);
+    parallel::each(threads, parts, &|part| part.iter_mut().for_each(&measure));
+    if let Some(error) = locked(&failed).take() {
+        return Err(error);
     }
+    let bad: HashSet<usize> = std::mem::take(&mut *locked(&bad));
     let mut n = 0;
     knots.retain(|_| {
         n += 1;

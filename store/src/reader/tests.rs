@@ -52,7 +52,7 @@ fn chain(repository: &Repository) -> Chain {
         base_id,
         changed,
         id,
-        delta: EncodedChunk::new(row, bytes, 1),
+        delta: EncodedChunk::new(row, bytes, 1, Vec::new()),
     }
 }
 

@@ -106,12 +106,12 @@ impl Lane<'_, '_> {
         }
         let mut row = table_row(id, Encoding::Delta, plain.len(), bytes.len());
         row.bases = chosen.refs;
-        Ok(Some(EncodedChunk {
+        Ok(Some(EncodedChunk::new(
             row,
             bytes,
-            depth: chosen.depth,
-            bases: chosen.parts,
-        }))
+            chosen.depth,
+            chosen.parts,
+        )))
     }
 
     /// Adds a base, or what stands for it when it is too deep.

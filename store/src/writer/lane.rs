@@ -6,7 +6,6 @@ use crate::codec::{Encoder, looks_random};
 use crate::error::AccessError;
 use crate::format::MAX_CHUNK;
 use crate::id::{ChunkId, DataKeyId};
-use crate::reader::Budget;
 use crate::record::{EncodedChunk, RecordBuilder, SHARED_UP_TO, World, seal_record, verify_record};
 
 /// Knows which stored chunks the next ones of a stream probably resemble.
@@ -211,17 +210,11 @@ fn seal(
         return Ok(());
     }
     let keys = writer.repository.keys();
-    let mut parts = builder.finish(encoder).map_err(AccessError::Spool)?;
+    let parts = builder.finish(encoder).map_err(AccessError::Spool)?;
     let key = keys
         .writing_key(world.is_pages())
         .ok_or(AccessError::NoDataKey(DataKeyId([0; 4])))?;
     let stored = seal_record(keys, &key, world, &parts.plain);
-    verify_record(keys, world, &stored, |slot, row| {
-        match parts.bases.get_mut(slot).map(std::mem::take) {
-            Some(bases) if !bases.is_empty() => Ok(bases),
-            // It was moved as it is.
-            _ => writer.reader.parts(world, &row.bases, &mut Budget::new()),
-        }
-    })?;
+    verify_record(keys, world, &stored, &parts.proofs)?;
     writer.append(world, &stored, &parts.rows)
 }

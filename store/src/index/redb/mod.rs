@@ -20,7 +20,7 @@ mod write;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use ::redb::{Database, ReadOnlyDatabase, ReadableDatabase, TransactionError, WriteTransaction};
@@ -51,7 +51,8 @@ pub struct RedbIndex {
     database: Option<Handle>,
     view: RwLock<Option<Arc<View>>>,
     checker: Checker,
-    verified: Verified,
+    /// `None` until it is first looked at.
+    verified: Mutex<Option<Arc<Verified>>>,
     filter: RwLock<Option<Arc<Filter>>>,
     /// Look-ups in vain since the filter was last thought of.
     misses: AtomicU32,
@@ -143,11 +144,14 @@ impl RedbIndex {
         &self,
         call: impl FnOnce(&View, &Checks<'_>) -> Result<T, Fail>,
     ) -> Result<T, IndexError> {
-        let checks = Checks {
-            checker: &self.checker,
-            verified: &self.verified,
-        };
-        self.run(|| call(&*self.view()?, &checks))
+        self.run(|| {
+            let view = self.view()?;
+            let checks = Checks {
+                checker: &self.checker,
+                verified: &view.verified,
+            };
+            call(&view, &checks)
+        })
     }
 
     fn view(&self) -> Result<Arc<View>, Fail> {
@@ -162,10 +166,18 @@ impl RedbIndex {
             Some(Handle::Reader(database)) => database.begin_read()?,
             None => return Err(Fail::broken("it is closed")),
         };
-        let new = Arc::new(View::new(&txn, &self.checker)?);
+        let new = Arc::new(View::new(&txn, &self.checker, |rows| self.verified(rows))?);
         let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
         *view = Some(Arc::clone(&new));
         Ok(new)
+    }
+
+    /// What was verified; all anew when the index has grown to so many rows that it does not suit.
+    fn verified(&self, rows: u32) -> Arc<Verified> {
+        let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = verified.take().filter(|known| known.suits(rows));
+        let known = known.unwrap_or_else(|| Arc::new(Verified::new(rows)));
+        Arc::clone(verified.insert(known))
     }
 
     fn forget_view(&self) {
@@ -266,7 +278,8 @@ impl Index for RedbIndex {
         let mut busy = 0;
         while !run.done {
             let filter = self.filter();
-            let checks = (&self.checker, &self.verified);
+            let verified = self.run(|| Ok(Arc::clone(&self.view()?.verified)))?;
+            let checks = (&self.checker, &*verified);
             let step = self.write(|txn| run.step(txn, checks, filter.as_ref()))?;
             if step == Apply::Busy && (run.rows == 0 || busy == MAX_BUSY) {
                 return Ok(Apply::Busy);

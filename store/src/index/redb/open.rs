@@ -9,8 +9,8 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::{Mutex, RwLock};
 use std::time::Duration;
 
 use ::redb::backends::FileBackend;
@@ -18,7 +18,6 @@ use ::redb::{Builder, ConcurrencyMode, Database, DatabaseError, StorageError};
 
 use super::lock::PatientFile;
 use super::rows::Checker;
-use super::verify::Verified;
 use super::{Fail, Handle, RedbIndex, guard, write};
 use crate::index::IndexError;
 
@@ -135,7 +134,7 @@ impl RedbIndex {
             database: Some(handle),
             view: RwLock::new(None),
             checker: Checker(options.key),
-            verified: Verified::new(),
+            verified: Mutex::default(),
             filter: RwLock::new(None),
             misses: AtomicU32::new(0),
             wait: options.wait,

@@ -3,6 +3,7 @@
 //! Beginning a transaction takes file locks and reads the header, so a view is kept and used for
 //! many calls; who keeps it also keeps the pages that it sees from being used again.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use ::redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
@@ -18,6 +19,8 @@ use crate::index::{Applied, ChunkNumber, Found, KnownPack, PackNumber, Place};
 pub(super) struct View {
     pub(super) state: State,
     pub(super) since: Instant,
+    /// What its index has verified.
+    pub(super) verified: Arc<Verified>,
     rows: ReadOnlyTable<RowKey, RowValue>,
     sums: ReadOnlyTable<u32, &'static [u8; 12]>,
     packs: ReadOnlyTable<u32, &'static [u8; 53]>,
@@ -31,11 +34,18 @@ pub(super) struct Checks<'a> {
 }
 
 impl View {
-    pub(super) fn new(txn: &ReadTransaction, checker: &Checker) -> Result<View, Fail> {
+    /// `verified` gives what was verified of an index of so many chunks.
+    pub(super) fn new(
+        txn: &ReadTransaction,
+        checker: &Checker,
+        verified: impl FnOnce(u32) -> Arc<Verified>,
+    ) -> Result<View, Fail> {
         let states = txn.open_table(rows::STATES)?;
         let state = ReadableTable::get(&states, 0)?.ok_or_else(|| Fail::broken("it is empty"))?;
+        let state = State::decode(checker, state.value())?;
         Ok(View {
-            state: State::decode(checker, state.value())?,
+            verified: verified(state.next_chunk),
+            state,
             since: Instant::now(),
             rows: txn.open_table(rows::ROWS)?,
             sums: txn.open_table(rows::SUMS)?,
@@ -56,7 +66,7 @@ impl View {
         self.ensure(checks, bucket, bucket)?;
         let (low, high) = keys_of(prefix);
         // From where it was verified: see there.
-        let from = rows::bucket_start(&low);
+        let from = checks.verified.start(&low);
         self.collect(checks, &from, (&low, &high), usize::MAX)
     }
 
@@ -73,7 +83,7 @@ impl View {
         // By a pass over all, which is no proof that each is found when it is sought: see `verify`.
         let tables = (&self.rows, &self.sums);
         let all = (0, (1 << rows::BUCKET_BITS) - 1);
-        Verified::new().ensure(checks.checker, tables, all)?;
+        Verified::new(0).ensure(checks.checker, tables, all)?;
         let filter = Filter::new(&self.state);
         for entry in ReadableTable::iter(&self.rows)? {
             let (key, _) = entry?;
@@ -91,7 +101,7 @@ impl View {
     ) -> Result<Vec<Found>, Fail> {
         // A row's pack number is below 2^32 - 1, so this key is behind all rows of `after`.
         let low = after.map_or([0; ROW_KEY], |id| rows::row_key(id, u32::MAX));
-        let from = rows::bucket_start(&low);
+        let from = checks.verified.start(&low);
         let found = self.collect(checks, &from, (&low, &[0xff; ROW_KEY]), limit)?;
         let complete = found.len() < limit;
         let last = found

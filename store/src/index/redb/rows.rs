@@ -279,12 +279,6 @@ pub(super) fn bucket_keys(first: u32, last: u32) -> ([u8; ROW_KEY], [u8; ROW_KEY
     (fill(first << shift, 0), fill(end, 0xff))
 }
 
-/// The first key that a row of the bucket of this one may have.
-pub(super) fn bucket_start(key: &[u8; ROW_KEY]) -> [u8; ROW_KEY] {
-    let bucket = bucket(key);
-    bucket_keys(bucket, bucket).0
-}
-
 /// How many rows a bucket has, and the sum of their hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Sum {

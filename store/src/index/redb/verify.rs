@@ -6,8 +6,12 @@
 //!
 //! A damaged inner page may lead a search astray, while a pass that begins before that place comes
 //! by what the search misses, and finds everything in order. So it matters where a search began:
-//! a bucket that was *sought* by itself is whole for whoever seeks it from its first key; one that
-//! was only *passed* on the way from another is whole for those who come the same way.
+//! a bucket that was *sought* is whole for whoever seeks it from the same key; one that was only
+//! *passed* on the way from another is whole for those who come the same way.
+//!
+//! A search costs more than some rows that are passed, so few rows are sought together: as many
+//! neighbouring buckets as hold about [`ROWS`] are a *group*, and everyone seeks what stands in it
+//! from its first key.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,8 +20,18 @@ use ::redb::ReadableTable;
 use super::Fail;
 use super::rows::{self, BUCKET_BITS, Checker, RowKey, RowValue, Sum, Table};
 
+/// Rows that are sought together, about.
+const ROWS: u32 = 8;
+/// With so many times [`ROWS`] in a group it is too large.
+const TOO_MANY: u32 = 8;
+/// Most buckets in a group, as a power of two.
+const MAX_GRAIN: u32 = 6;
+
 /// Buckets that were verified.
 pub(super) struct Verified {
+    /// Buckets in a group, as a power of two.
+    grain: u32,
+    /// Of each group its first bucket.
     sought: Buckets,
     passed: Buckets,
 }
@@ -49,15 +63,39 @@ impl Buckets {
 }
 
 impl Verified {
-    pub(super) fn new() -> Verified {
+    /// For an index of about so many rows; nothing is verified yet.
+    pub(super) fn new(rows: u32) -> Verified {
+        let groups = (rows / ROWS).max(1).ilog2();
+        let grain = match rows {
+            0 => 0,
+            _ => BUCKET_BITS.saturating_sub(groups).min(MAX_GRAIN),
+        };
         Verified {
+            grain,
             sought: Buckets::new(),
             passed: Buckets::new(),
         }
     }
 
-    /// Verifies those of the buckets `first ..= last` that were not yet: the first one by itself,
-    /// as whoever reads on from there seeks it, the others on the way.
+    /// Whether groups are not too large for so many rows.
+    pub(super) fn suits(&self, rows: u32) -> bool {
+        rows >> (BUCKET_BITS - self.grain) < ROWS * TOO_MANY
+    }
+
+    /// The buckets of a group.
+    fn group(&self, bucket: u32) -> (u32, u32) {
+        let rest = (1 << self.grain) - 1;
+        (bucket & !rest, bucket | rest)
+    }
+
+    /// From where a key, and what follows it, has to be sought for what was verified to hold.
+    pub(super) fn start(&self, key: &[u8; rows::ROW_KEY]) -> [u8; rows::ROW_KEY] {
+        let (first, last) = self.group(rows::bucket(key));
+        rows::bucket_keys(first, last).0
+    }
+
+    /// Verifies those of the buckets `first ..= last` that were not yet: the group of the first one
+    /// by itself, as whoever reads on from there seeks it, the others on the way.
     pub(super) fn ensure<R, S>(
         &self,
         checker: &Checker,
@@ -68,12 +106,13 @@ impl Verified {
         R: ReadableTable<RowKey, RowValue>,
         S: ReadableTable<u32, &'static [u8; 12]>,
     {
-        if !self.sought.has(first) {
-            verify(checker, tables, (first, first))?;
-            self.sought.add(first);
-            self.passed.add(first);
+        let (begin, end) = self.group(first);
+        if !self.sought.has(begin) {
+            verify(checker, tables, (begin, end))?;
+            self.sought.add(begin);
+            (begin..=end).for_each(|bucket| self.passed.add(bucket));
         }
-        let mut next = first + 1;
+        let mut next = end + 1;
         while next <= last {
             let start = next;
             while next <= last && !self.passed.has(next) {
@@ -136,5 +175,33 @@ where
     match sums.next() {
         None => Ok(()),
         Some(_) => Err(Fail::rows()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_holds_some_rows_and_begins_where_its_buckets_are_sought() {
+        for rows in [1, 1000, 60_000, 1 << 20, 1 << 23, 100_000_000] {
+            let verified = Verified::new(rows);
+            let in_group = (u64::from(rows) << verified.grain) >> BUCKET_BITS;
+            let single = u64::from(rows >> BUCKET_BITS).max(1);
+            assert!(
+                in_group <= single.max(2 * u64::from(ROWS)),
+                "{rows}: {in_group}"
+            );
+            assert!(verified.suits(rows) || verified.grain == 0, "{rows}");
+        }
+        let verified = Verified::new(60_000);
+        assert_eq!(
+            (verified.grain, verified.group(130)),
+            (MAX_GRAIN, (128, 191))
+        );
+        let (key, _) = rows::bucket_keys(130, 130);
+        assert_eq!(verified.start(&key), rows::bucket_keys(128, 191).0);
+        assert!(!verified.suits(2_000_000));
+        assert_eq!(Verified::new(0).grain, 0);
     }
 }

@@ -279,7 +279,7 @@ impl Writer<'_, '_> {
 
     /// Whether no row stands between two keys, sought from where buckets are verified.
     fn is_empty(&self, low: &[u8; ROW_KEY], high: &[u8; ROW_KEY]) -> Result<bool, Fail> {
-        let from = rows::bucket_start(low);
+        let from = self.verified.start(low);
         for entry in self.tables.rows.range::<&[u8; ROW_KEY]>(&from..=high)? {
             if entry?.0.value() >= low {
                 return Ok(false);
@@ -388,7 +388,7 @@ impl Writer<'_, '_> {
         let mut number = None;
         let (low, high) = (rows::row_key(id, 0), rows::row_key(id, u32::MAX));
         // From where the bucket was verified: see there.
-        let from = rows::bucket_start(&low);
+        let from = self.verified.start(&low);
         for entry in self.tables.rows.range::<&[u8; ROW_KEY]>(&from..=&high)? {
             let (key, value) = entry?;
             if *key.value() < low {
