@@ -6,6 +6,7 @@
 //! the pages that lead there are read more than once.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Mutex;
 
 use super::damage::{DamageKind, Ledger, Line, LostPaths};
 use super::data::reason;
@@ -18,9 +19,12 @@ use crate::format::page::{Child, Page};
 use crate::id::{ChunkId, SnapshotId};
 use crate::monitor::{Counters, Monitor};
 use crate::pack::pack_key;
+use crate::parallel::{self, locked};
 use crate::reader::{Reader, is_bad};
 use crate::tree::Tree;
 
+/// Leaves that are read together, on several threads.
+const TOGETHER: usize = 16;
 /// Pages that are remembered (some 64 bytes each); those beyond are read once a snapshot.
 const MAX_SEEN: usize = 1 << 20;
 
@@ -51,6 +55,8 @@ pub(super) struct Walker<'a, 'r> {
     /// Damaged tree pages that this snapshot has led to already.
     met: HashSet<[u8; 16]>,
     snapshot: SnapshotId,
+    /// Pages that were read before they are asked for.
+    ahead: HashMap<ChunkId, Result<Page, AccessError>>,
     /// References to chunks that were looked at.
     pub chunks: u64,
     /// Pages that were read.
@@ -72,6 +78,7 @@ impl<'a, 'r> Walker<'a, 'r> {
             seen: HashMap::new(),
             met: HashSet::new(),
             snapshot: SnapshotId([0; 16]),
+            ahead: HashMap::new(),
             chunks: 0,
             pages: 0,
         }
@@ -117,7 +124,8 @@ impl<'a, 'r> Walker<'a, 'r> {
             return Ok(Err(Causes::Lost(causes)));
         }
         self.pages += 1;
-        match Tree::new(self.reader, None).page(id, height) {
+        let ahead = self.ahead.remove(id);
+        match ahead.unwrap_or_else(|| Tree::new(self.reader, None).page(id, height)) {
             Ok(page) => Ok(Ok(page)),
             Err(AccessError::DamagedPage { why, .. }) => Ok(Err(Causes::Page(*id, why))),
             Err(e) if is_bad(&e) => {
@@ -132,6 +140,26 @@ impl<'a, 'r> Walker<'a, 'r> {
             }
             Err(e) => Err(e),
         }
+    }
+
+    /// Reads leaves that are asked for next, each once, as far as they have a whole place.
+    fn read_ahead(&mut self, leaves: &[(&Child, Option<Vec<u8>>)]) -> Result<(), AccessError> {
+        let mut wanted: BTreeSet<ChunkId> = BTreeSet::new();
+        for id in leaves.iter().map(|(child, _)| child.page) {
+            let is_asked_for = self.known(&id).is_none() && !self.met.contains(&id.as_base().0);
+            if is_asked_for && self.places.lost(&id)?.is_empty() {
+                wanted.insert(id);
+            }
+        }
+        let reader = self.reader;
+        let read: Mutex<HashMap<ChunkId, Result<Page, AccessError>>> = Mutex::default();
+        let threads = reader.repository().environment().threads;
+        parallel::each(threads, wanted.into_iter(), &|id| {
+            let page = Tree::new(reader, None).page(&id, 0);
+            locked(&read).insert(id, page);
+        });
+        self.ahead = std::mem::take(&mut *locked(&read));
+        Ok(())
     }
 
     /// Puts the causes into the ledger, for this snapshot.
@@ -220,14 +248,21 @@ impl<'a, 'r> Walker<'a, 'r> {
     ) -> Result<Seen, AccessError> {
         let mut whole = true;
         let ends = children.iter().skip(1).map(|c| Some(c.first.clone()));
-        for (child, until) in children.iter().zip(ends.chain([range.until.clone()])) {
-            let below = LostPaths {
-                first: child.first.clone(),
-                until,
-                entries: child.entries,
-            };
-            let seen = self.tree_page(&child.page, height.saturating_sub(1), &below)?;
-            whole &= seen.whole;
+        let ends = ends.chain([range.until.clone()]);
+        let children: Vec<(&Child, Option<Vec<u8>>)> = children.iter().zip(ends).collect();
+        for some in children.chunks(TOGETHER) {
+            if height == 1 {
+                self.read_ahead(some)?;
+            }
+            for (child, until) in some {
+                let below = LostPaths {
+                    first: child.first.clone(),
+                    until: until.clone(),
+                    entries: child.entries,
+                };
+                let seen = self.tree_page(&child.page, height.saturating_sub(1), &below)?;
+                whole &= seen.whole;
+            }
         }
         Ok(Seen { bytes: 0, whole })
     }
