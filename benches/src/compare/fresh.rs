@@ -53,8 +53,8 @@ impl Fresh {
         })
     }
 
-    /// Gives the room back. What is not on a file system of its own stays as empty files, so that no
-    /// inodes are freed.
+    /// Gives the room back. What is not on a file system of its own stays as empty files, so that
+    /// no inodes are freed.
     ///
     /// # Errors
     /// When something is still in use, or cannot be emptied.
