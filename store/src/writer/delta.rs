@@ -163,7 +163,8 @@ impl Lane<'_, '_> {
             };
         }
         let links: Vec<Link> = chain.iter().map(|(_, usable)| Link::of(usable)).collect();
-        Ok(go_back(&links, cap).and_then(|n| chain.get(n).copied()))
+        let draw = chain.first().map_or(0.0, |(end, _)| draw(end));
+        Ok(go_back(&links, cap, draw).and_then(|n| chain.get(n).copied()))
     }
 
     /// The chunk that a short name means.
@@ -191,16 +192,26 @@ impl Link {
     }
 }
 
+/// A number from 0 to below 1 that follows from a chunk's id: small ones are more likely.
+fn draw(id: &ChunkId) -> f64 {
+    let even = id.0.first().map_or(0.0, |byte| f64::from(*byte) / 256.0);
+    even * even
+}
+
 /// How far back along a chain the next delta goes when its end, the first link, is as deep as it
 /// may be.
 ///
 /// A delta grows with the nights between it and its base. Going back to depth `d` costs the nights
 /// since then once, and gives room for `cap - d - 1` deltas of one night each before the chain is
 /// full again, or for about half the square of that when it is gone back to several times, at two
-/// nights each. Where the mean of these is least is the place, the shallowest of several. With a
-/// cap of 8 the mean distance is 1 for 8 nights, 2 until the 45th, then between 3 and 4; with 12,
-/// 1 for 12 nights and 2 until the 91st.
-fn go_back(chain: &[Link], cap: u8) -> Option<usize> {
+/// nights each. Where the mean of these is least is the place. With a cap of 8 the mean distance
+/// is 1 for 8 nights, 2 until the 45th, then between 3 and 4; with 12, 1 for 12 nights and 2 until
+/// the 91st.
+///
+/// Where several are as good, `draw` decides, with 0 for the nearest: chunks that change every
+/// night are full in the same one, which would cost as much as all before it together if each went
+/// back to the farthest. Later ones go back in different nights.
+fn go_back(chain: &[Link], cap: u8, draw: f64) -> Option<usize> {
     let first = chain.first()?;
     let nights = |from: u32| f64::from(first.pack.saturating_sub(from));
     let steps = chain
@@ -216,18 +227,25 @@ fn go_back(chain: &[Link], cap: u8) -> Option<usize> {
         let often = (gap + (more - 1.0) * 2.0 * night) / more;
         once.min(often)
     };
-    let mut best: Option<(usize, f64)> = None;
-    for (n, link) in chain.iter().enumerate() {
-        if link.depth < cap && best.is_none_or(|(_, least)| cost(link) <= least * 1.001) {
-            best = Some((n, cost(link)));
-        }
-    }
-    best.map(|(n, _)| n)
+    let able = || {
+        chain
+            .iter()
+            .enumerate()
+            .filter(|(_, link)| link.depth < cap)
+    };
+    let least = able().map(|(_, link)| cost(link)).fold(f64::MAX, f64::min);
+    let as_good = || able().filter(|(_, link)| cost(link) <= least * 1.001);
+    let which = draw * as_good().count() as f64;
+    as_good().nth(which as usize).map(|(n, _)| n)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn chunk(n: u32) -> ChunkId {
+        ChunkId(*blake3::hash(&n.to_le_bytes()).as_bytes())
+    }
 
     /// Distances between a chunk that changes every night and its base.
     fn distances(nights: u32, cap: u8) -> Vec<u32> {
@@ -237,7 +255,7 @@ mod tests {
         for pack in 1..=nights {
             let at = match chain[0].depth < cap {
                 true => 0,
-                false => go_back(&chain, cap).unwrap(),
+                false => go_back(&chain, cap, draw(&chunk(pack))).unwrap(),
             };
             chain.drain(..at);
             distances.push(pack - chain[0].pack);
@@ -257,7 +275,30 @@ mod tests {
         assert!(mean(&distances[45..165]) < 3.7, "{distances:?}");
         // Without an order of packs there is still an answer.
         let same = [8, 7, 6, 5].map(|depth| Link { depth, pack: 3 });
-        assert!(go_back(&same, 8).is_some());
-        assert_eq!(go_back(&[], 8), None);
+        assert!(go_back(&same, 8, 0.0).is_some());
+        assert_eq!(go_back(&[], 8, 0.0), None);
+    }
+
+    #[test]
+    fn chains_that_are_full_at_once_go_back_to_different_places() {
+        let chain = (0..=12u8).rev();
+        let chain: Vec<Link> = chain
+            .map(|depth| Link {
+                depth,
+                pack: 2 * u32::from(depth),
+            })
+            .collect();
+        let mut met = [0; 13];
+        for n in 0..1300 {
+            met[go_back(&chain, 12, draw(&chunk(n))).unwrap()] += 1;
+        }
+        assert_eq!(met[0], 0);
+        // On an average some four nights, not twelve.
+        let places = met.iter().filter(|times| **times > 40).count();
+        let nights = (0..)
+            .zip(met)
+            .map(|(n, times)| (n + 1) * times)
+            .sum::<u32>();
+        assert!(places > 8 && nights < 1300 * 6, "{met:?}");
     }
 }
