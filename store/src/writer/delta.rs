@@ -192,10 +192,18 @@ impl Link {
     }
 }
 
+/// In a chain that nobody went back in, what costs no more than so many times the least is as good:
+/// a night is now two packs, now three.
+const AS_GOOD: f64 = 1.1;
+/// The same in others.
+const EQUAL: f64 = 1.001;
+/// Somebody went back where a step is longer than so many nights.
+const LONG: f64 = 3.0;
+
 /// A number from 0 to below 1 that follows from a chunk's id: small ones are more likely.
 fn draw(id: &ChunkId) -> f64 {
     let even = id.0.first().map_or(0.0, |byte| f64::from(*byte) / 256.0);
-    even * even
+    even.powi(3)
 }
 
 /// How far back along a chain the next delta goes when its end, the first link, is as deep as it
@@ -205,20 +213,30 @@ fn draw(id: &ChunkId) -> f64 {
 /// since then once, and gives room for `cap - d - 1` deltas of one night each before the chain is
 /// full again, or for about half the square of that when it is gone back to several times, at two
 /// nights each. Where the mean of these is least is the place. With a cap of 8 the mean distance
-/// is 1 for 8 nights, 2 until the 45th, then between 3 and 4; with 12, 1 for 12 nights and 2 until
-/// the 91st.
+/// is 1 for 8 nights, 2.4 until the 45th, then between 3 and 4; with 12, 1 for 12 nights and 2.4
+/// until the 91st.
 ///
-/// Where several are as good, `draw` decides, with 0 for the nearest: chunks that change every
-/// night are full in the same one, which would cost as much as all before it together if each went
-/// back to the farthest. Later ones go back in different nights.
+/// Where several are as good, it is the farthest; but in a chain that nobody went back in `draw`
+/// decides, with 0 for the nearest. Chunks that change every night are full in the same one, which
+/// would cost as much as all before it together if each went back to the farthest. After that they
+/// go back in different nights.
 fn go_back(chain: &[Link], cap: u8, draw: f64) -> Option<usize> {
     let first = chain.first()?;
     let nights = |from: u32| f64::from(first.pack.saturating_sub(from));
-    let steps = chain
-        .iter()
-        .zip(chain.iter().skip(1))
-        .map(|(above, below)| f64::from(above.pack.saturating_sub(below.pack)));
-    let night = steps.fold(f64::MAX, f64::min).clamp(1.0, 1e6);
+    let pairs = chain.iter().zip(chain.iter().skip(1));
+    let step = |(above, below): (&Link, &Link)| above.pack.saturating_sub(below.pack);
+    let mut steps: Vec<u32> = pairs.map(step).collect();
+    steps.sort_unstable();
+    let step_at = |n: usize| f64::from(steps.get(n).copied().unwrap_or(1).max(1));
+    let usual = step_at(steps.len() / 4);
+    let is_whole = steps
+        .last()
+        .is_none_or(|step| f64::from(*step) <= LONG * usual);
+    let (night, as_good, draw) = match is_whole {
+        true => (usual, AS_GOOD, draw),
+        // The farthest: several draws in a row would lead away from the best way on.
+        false => (step_at(0), EQUAL, 1.0),
+    };
     let cost = |link: &Link| {
         let gap = nights(link.pack) + night;
         let left = f64::from(cap - 1 - link.depth);
@@ -234,9 +252,10 @@ fn go_back(chain: &[Link], cap: u8, draw: f64) -> Option<usize> {
             .filter(|(_, link)| link.depth < cap)
     };
     let least = able().map(|(_, link)| cost(link)).fold(f64::MAX, f64::min);
-    let as_good = || able().filter(|(_, link)| cost(link) <= least * 1.001);
-    let which = draw * as_good().count() as f64;
-    as_good().nth(which as usize).map(|(n, _)| n)
+    let best = || able().filter(|(_, link)| cost(link) <= least * as_good);
+    let last = best().count().checked_sub(1)?;
+    let which = (draw * (last + 1) as f64) as usize;
+    best().nth(which.min(last)).map(|(n, _)| n)
 }
 
 #[cfg(test)]
@@ -247,15 +266,16 @@ mod tests {
         ChunkId(*blake3::hash(&n.to_le_bytes()).as_bytes())
     }
 
-    /// Distances between a chunk that changes every night and its base.
-    fn distances(nights: u32, cap: u8) -> Vec<u32> {
+    /// Distances between a chunk that changes every night and its base; `which` chunk decides where
+    /// several places are as good.
+    fn distances(nights: u32, cap: u8, which: u32) -> Vec<u32> {
         // Chains by their ends.
         let mut chain = vec![Link { depth: 0, pack: 0 }];
         let mut distances = Vec::new();
         for pack in 1..=nights {
             let at = match chain[0].depth < cap {
                 true => 0,
-                false => go_back(&chain, cap, draw(&chunk(pack))).unwrap(),
+                false => go_back(&chain, cap, draw(&chunk(which * 1000 + pack))).unwrap(),
             };
             chain.drain(..at);
             distances.push(pack - chain[0].pack);
@@ -268,11 +288,23 @@ mod tests {
 
     #[test]
     fn a_chain_that_is_full_is_left_where_that_costs_least() {
-        let distances = distances(165, 8);
-        let mean = |part: &[u32]| f64::from(part.iter().sum::<u32>()) / part.len() as f64;
-        assert_eq!(mean(&distances[..8]), 1.0);
-        assert!(mean(&distances[8..45]) < 2.1, "{distances:?}");
-        assert!(mean(&distances[45..165]) < 3.7, "{distances:?}");
+        let means = |cap: u8, parts: [std::ops::Range<usize>; 3]| {
+            let chunks: Vec<Vec<u32>> = (0..50).map(|which| distances(165, cap, which)).collect();
+            parts.map(|nights| {
+                let some = chunks.iter().flat_map(|d| &d[nights.clone()]);
+                f64::from(some.sum::<u32>()) / (50 * nights.len()) as f64
+            })
+        };
+        let found = means(8, [0..8, 8..45, 45..165]);
+        assert!(
+            found[0] == 1.0 && found[1] < 2.5 && found[2] < 4.0,
+            "{found:?}"
+        );
+        let found = means(12, [0..12, 12..91, 91..165]);
+        assert!(
+            found[0] == 1.0 && found[1] < 2.5 && found[2] < 4.0,
+            "{found:?}"
+        );
         // Without an order of packs there is still an answer.
         let same = [8, 7, 6, 5].map(|depth| Link { depth, pack: 3 });
         assert!(go_back(&same, 8, 0.0).is_some());
@@ -282,10 +314,12 @@ mod tests {
     #[test]
     fn chains_that_are_full_at_once_go_back_to_different_places() {
         let chain = (0..=12u8).rev();
+        // A night of three packs, as there are some.
+        let pack = |depth: u8| 2 * u32::from(depth) + u32::from(depth > 5);
         let chain: Vec<Link> = chain
             .map(|depth| Link {
                 depth,
-                pack: 2 * u32::from(depth),
+                pack: pack(depth),
             })
             .collect();
         let mut met = [0; 13];
@@ -294,7 +328,7 @@ mod tests {
         }
         assert_eq!(met[0], 0);
         // On an average some four nights, not twelve.
-        let places = met.iter().filter(|times| **times > 40).count();
+        let places = met.iter().filter(|times| **times > 30).count();
         let nights = (0..)
             .zip(met)
             .map(|(n, times)| (n + 1) * times)
