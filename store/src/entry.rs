@@ -136,6 +136,14 @@ impl Extent {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// Its chunk; none of a hole.
+    pub fn chunk(&self) -> Option<&ChunkId> {
+        match self {
+            Extent::Chunk { id, .. } => Some(id),
+            Extent::Hole(_) => None,
+        }
+    }
 }
 
 /// The order of paths in a tree: component by component, so that descendants follow their folder

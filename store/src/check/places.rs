@@ -4,13 +4,15 @@
 //! damage takes it along, those of its bases among them.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Mutex;
 
 use super::bad::{BadPacks, Fault};
 use crate::error::AccessError;
 use crate::format::MAX_DEPTH;
-use crate::id::{ChunkId, PackId};
+use crate::id::{BaseRef, ChunkId, PackId};
 use crate::index::{Found, Place};
 use crate::pack::is_record_length;
+use crate::parallel::locked;
 use crate::repository::Repository;
 
 /// Rows looked at for one chunk before its chain of bases counts as absurd.
@@ -31,15 +33,15 @@ pub(crate) enum Cause {
     Absurd,
 }
 
-/// Judges places.
+/// Judges places. Shared by threads.
 pub(crate) struct Places<'a> {
     repository: &'a Repository,
     /// Packs that were listed, with stored sizes.
     packs: HashMap<PackId, u64>,
     bad: &'a BadPacks,
-    /// Found to have a whole place.
-    good: HashSet<ChunkId>,
-    lost: HashMap<ChunkId, BTreeSet<Cause>>,
+    /// Found to have a whole place. Two chunks of one short name are as good as impossible.
+    good: Mutex<HashSet<BaseRef>>,
+    lost: Mutex<HashMap<ChunkId, BTreeSet<Cause>>>,
 }
 
 impl<'a> Places<'a> {
@@ -54,17 +56,17 @@ impl<'a> Places<'a> {
             repository,
             packs,
             bad,
-            good: HashSet::new(),
-            lost: HashMap::new(),
+            good: Mutex::default(),
+            lost: Mutex::default(),
         }
     }
 
     /// Why a chunk has no whole place, as far as is known; empty when it has one.
-    pub fn lost(&mut self, id: &ChunkId) -> Result<BTreeSet<Cause>, AccessError> {
-        if self.good.contains(id) {
+    pub fn lost(&self, id: &ChunkId) -> Result<BTreeSet<Cause>, AccessError> {
+        if locked(&self.good).contains(&id.as_base()) {
             return Ok(BTreeSet::new());
         }
-        if let Some(causes) = self.lost.get(id) {
+        if let Some(causes) = locked(&self.lost).get(id) {
             return Ok(causes.clone());
         }
         let segments = self.repository.segments();
@@ -76,8 +78,9 @@ impl<'a> Places<'a> {
                 judgement.causes.insert(Cause::NotIndexed);
             }
         }
-        if self.lost.len() < MAX_LOST {
-            self.lost.insert(*id, judgement.causes.clone());
+        let mut lost = locked(&self.lost);
+        if lost.len() < MAX_LOST {
+            lost.insert(*id, judgement.causes.clone());
         }
         Ok(judgement.causes)
     }
@@ -97,8 +100,8 @@ impl<'a> Places<'a> {
 
     /// What is good is so on every path and is remembered; what is not may only have met a cycle,
     /// and no chunk needs itself.
-    fn is_whole(&mut self, found: &Found, judgement: &mut Judgement) -> Result<bool, AccessError> {
-        if self.good.contains(&found.id) {
+    fn is_whole(&self, found: &Found, judgement: &mut Judgement) -> Result<bool, AccessError> {
+        if locked(&self.good).contains(&found.id.as_base()) {
             return Ok(true);
         }
         let path = &judgement.path;
@@ -115,16 +118,17 @@ impl<'a> Places<'a> {
         }
         judgement.path.pop();
         if whole {
-            if self.good.len() >= MAX_GOOD {
-                self.good.clear();
+            let mut good = locked(&self.good);
+            if good.len() >= MAX_GOOD {
+                good.clear();
             }
-            self.good.insert(found.id);
+            good.insert(found.id.as_base());
         }
         Ok(whole)
     }
 
     fn is_whole_place(
-        &mut self,
+        &self,
         place: &Place,
         judgement: &mut Judgement,
     ) -> Result<bool, AccessError> {
@@ -146,6 +150,9 @@ impl<'a> Places<'a> {
         }
         let segments = self.repository.segments();
         for base in place.bases.iter() {
+            if locked(&self.good).contains(&base) {
+                continue;
+            }
             let candidates = self.repository.index().find_base(&segments, &base)?;
             if candidates.is_empty() {
                 judgement.causes.insert(Cause::NotIndexed);

@@ -62,7 +62,7 @@ fn cycles_of_bases_end() {
     repository.replace_index(Arc::new(index));
     let packs = HashMap::from([(PackId([1; 32]), 1000), (PackId([2; 32]), 1000)]);
     let bad = BadPacks::default();
-    let mut places = Places::of(&repository, &bad, packs);
+    let places = Places::of(&repository, &bad, packs);
     for (id, good) in [(3, true), (4, true), (1, false), (2, false), (5, false)] {
         let causes = places.lost(&ChunkId([id; 32])).unwrap();
         assert_eq!(causes.is_empty(), good, "{id}: {causes:?}");

@@ -44,6 +44,31 @@ impl Seen {
     };
 }
 
+/// A leaf that was read before it is asked for.
+struct Ahead {
+    page: Result<Page, AccessError>,
+    /// Whether each chunk that it lists itself has a whole place.
+    is_sound: bool,
+}
+
+impl Ahead {
+    fn of(reader: &Reader<'_>, places: &Places<'_>, id: &ChunkId) -> Result<Ahead, AccessError> {
+        let tree = Tree::new(reader, None);
+        let page = tree.page(id, 0);
+        let mut is_sound = true;
+        if let Ok(Page::Leaf(items)) = &page {
+            for (entry, _) in items {
+                if let Content::Extents(extents) = &entry.content {
+                    for id in extents.iter().filter_map(Extent::chunk) {
+                        is_sound = is_sound && places.lost(id)?.is_empty();
+                    }
+                }
+            }
+        }
+        Ok(Ahead { page, is_sound })
+    }
+}
+
 /// Walks snapshots, one after the other.
 pub(super) struct Walker<'a, 'r> {
     reader: &'a Reader<'r>,
@@ -56,7 +81,7 @@ pub(super) struct Walker<'a, 'r> {
     met: HashSet<[u8; 16]>,
     snapshot: SnapshotId,
     /// Pages that were read before they are asked for.
-    ahead: HashMap<ChunkId, Result<Page, AccessError>>,
+    ahead: HashMap<ChunkId, Ahead>,
     /// References to chunks that were looked at.
     pub chunks: u64,
     /// Pages that were read.
@@ -124,7 +149,7 @@ impl<'a, 'r> Walker<'a, 'r> {
             return Ok(Err(Causes::Lost(causes)));
         }
         self.pages += 1;
-        let ahead = self.ahead.remove(id);
+        let ahead = self.ahead.remove(id).map(|ahead| ahead.page);
         match ahead.unwrap_or_else(|| Tree::new(self.reader, None).page(id, height)) {
             Ok(page) => Ok(Ok(page)),
             Err(AccessError::DamagedPage { why, .. }) => Ok(Err(Causes::Page(*id, why))),
@@ -142,7 +167,8 @@ impl<'a, 'r> Walker<'a, 'r> {
         }
     }
 
-    /// Reads leaves that are asked for next, each once, as far as they have a whole place.
+    /// Reads leaves that are asked for next, each once, as far as they have a whole place, and looks
+    /// at what they list.
     fn read_ahead(&mut self, leaves: &[(&Child, Option<Vec<u8>>)]) -> Result<(), AccessError> {
         let mut wanted: BTreeSet<ChunkId> = BTreeSet::new();
         for id in leaves.iter().map(|(child, _)| child.page) {
@@ -151,14 +177,15 @@ impl<'a, 'r> Walker<'a, 'r> {
                 wanted.insert(id);
             }
         }
-        let reader = self.reader;
-        let read: Mutex<HashMap<ChunkId, Result<Page, AccessError>>> = Mutex::default();
+        let (reader, places) = (self.reader, &self.places);
+        let read: Mutex<Vec<Result<(ChunkId, Ahead), AccessError>>> = Mutex::default();
         let threads = reader.repository().environment().threads;
         parallel::each(threads, wanted.into_iter(), &|id| {
-            let page = Tree::new(reader, None).page(&id, 0);
-            locked(&read).insert(id, page);
+            let ahead = Ahead::of(reader, places, &id);
+            locked(&read).push(ahead.map(|ahead| (id, ahead)));
         });
-        self.ahead = std::mem::take(&mut *locked(&read));
+        let read = std::mem::take(&mut *locked(&read));
+        self.ahead = read.into_iter().collect::<Result<_, _>>()?;
         Ok(())
     }
 
@@ -228,9 +255,10 @@ impl<'a, 'r> Walker<'a, 'r> {
         if !self.met.insert(id.as_base().0) {
             return Ok(Seen::LOST);
         }
+        let is_sound = self.ahead.get(id).is_some_and(|ahead| ahead.is_sound);
         let seen = match self.read(id, height)? {
             Ok(Page::Inner(children)) => self.children(&children, height, range)?,
-            Ok(Page::Leaf(items)) => self.leaf(&items)?,
+            Ok(Page::Leaf(items)) => self.leaf(&items, is_sound)?,
             Ok(_) => self.lose(Causes::unexpected(id), range)?,
             Err(causes) => self.lose(causes, range)?,
         };
@@ -267,13 +295,14 @@ impl<'a, 'r> Walker<'a, 'r> {
         Ok(Seen { bytes: 0, whole })
     }
 
-    fn leaf(&mut self, items: &[(Entry, Attributes)]) -> Result<Seen, AccessError> {
+    /// `is_sound`: each chunk that the leaf lists itself has a whole place.
+    fn leaf(&mut self, items: &[(Entry, Attributes)], is_sound: bool) -> Result<Seen, AccessError> {
         let mut whole = true;
         for (entry, attributes) in items {
             if let Attributes::Chunk(id) = attributes {
                 whole &= self.attributes(id, &entry.path)?.whole;
             }
-            whole &= self.content(entry)?;
+            whole &= self.content(entry, is_sound)?;
             Counters::add(&self.monitor.counters().entries, 1);
         }
         Ok(Seen { bytes: 0, whole })
@@ -295,7 +324,7 @@ impl<'a, 'r> Walker<'a, 'r> {
     }
 
     /// Whether a file's content is whole.
-    fn content(&mut self, entry: &Entry) -> Result<bool, AccessError> {
+    fn content(&mut self, entry: &Entry, is_sound: bool) -> Result<bool, AccessError> {
         let seen = match &entry.content {
             Content::None => Seen {
                 bytes: 0,
@@ -305,6 +334,7 @@ impl<'a, 'r> Walker<'a, 'r> {
                 bytes: bytes.len() as u64,
                 whole: true,
             },
+            Content::Extents(extents) if is_sound => self.sound_extents(extents),
             Content::Extents(extents) => self.extents(extents, &entry.path)?,
             Content::Paged { root, height } => self.content_page(root, *height, &entry.path)?,
         };
@@ -344,6 +374,15 @@ impl<'a, 'r> Walker<'a, 'r> {
             Err(causes) => self.lose_file(causes, path)?,
         };
         Ok(self.note(id, seen))
+    }
+
+    /// Extents whose chunks have a whole place.
+    fn sound_extents(&mut self, extents: &[Extent]) -> Seen {
+        self.chunks += extents.iter().filter_map(Extent::chunk).count() as u64;
+        Seen {
+            bytes: extents.iter().fold(0, |sum, e| e.len().saturating_add(sum)),
+            whole: true,
+        }
     }
 
     fn extents(&mut self, extents: &[Extent], path: &[u8]) -> Result<Seen, AccessError> {

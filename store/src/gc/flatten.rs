@@ -157,8 +157,9 @@ pub(super) fn knots(
     Ok(gather(idle, ends, &mut groups, &stays))
 }
 
-/// The ends of all knots of a world in the order in which they stand, with the number of the knot:
-/// what is read together is asked for together.
+/// The ends of all knots of a world, with the number of the knot, in the order in which the chains
+/// of knots begin: neighbours in a snapshot are neighbours in every pack, and so are their bases.
+/// What is read together is asked for together.
 pub(super) fn ends<'k>(
     repository: &Repository,
     knots: &'k [Knot],
@@ -166,11 +167,14 @@ pub(super) fn ends<'k>(
 ) -> Vec<(usize, &'k End)> {
     let of_world = knots.iter().enumerate();
     let of_world = of_world.filter(|(_, knot)| knot.world(repository) == Some(world));
-    let mut ends: Vec<(usize, &End)> = of_world
-        .flat_map(|(n, knot)| knot.ends.iter().map(move |end| (n, end)))
+    let mut knots: Vec<_> = of_world
+        .map(|(n, knot)| (knot.all().map(|(_, place)| stand(place)).min(), n, knot))
         .collect();
-    ends.sort_unstable_by_key(|(_, end)| stand(&end.place));
-    ends
+    knots.sort_unstable_by_key(|(begin, n, _)| (*begin, *n));
+    let ends = knots
+        .into_iter()
+        .flat_map(|(_, n, knot)| knot.ends.iter().map(move |end| (n, end)));
+    ends.collect()
 }
 
 /// Puts what hangs together into knots, in the order of their ids.

@@ -123,11 +123,11 @@ pub(super) fn plan(
 /// known.
 fn lost_chunks(repository: &Repository, survey: &Survey) -> Result<BTreeSet<ChunkId>, AccessError> {
     let reader = Reader::new(repository);
-    let mut places = survey.places(repository)?;
+    let places = survey.places(repository)?;
     let mut lost = BTreeSet::new();
     let mut seen = HashSet::new();
     for manifest in &SnapshotList::read(repository)?.committed {
-        lost_of(&reader, manifest, &mut places, &mut seen, &mut lost)?;
+        lost_of(&reader, manifest, &places, &mut seen, &mut lost)?;
     }
     Ok(lost)
 }
@@ -135,7 +135,7 @@ fn lost_chunks(repository: &Repository, survey: &Survey) -> Result<BTreeSet<Chun
 fn lost_of(
     reader: &Reader<'_>,
     manifest: &Manifest,
-    places: &mut Places<'_>,
+    places: &Places<'_>,
     seen: &mut HashSet<[u8; 16]>,
     lost: &mut BTreeSet<ChunkId>,
 ) -> Result<(), AccessError> {

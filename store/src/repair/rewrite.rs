@@ -126,7 +126,7 @@ impl Parts {
 pub(super) fn survey(
     repository: &Repository,
     manifest: &Manifest,
-    places: &mut Places<'_>,
+    places: &Places<'_>,
 ) -> Result<Parts, AccessError> {
     let reader = Reader::new(repository);
     let mut walk = Walk::new(&reader, places, None);
@@ -150,7 +150,7 @@ pub(super) fn is_rewritten(manifest: &Manifest, committed: &[Manifest]) -> bool 
 pub(super) fn rewrite(
     repository: &Repository,
     manifest: &Manifest,
-    places: &mut Places<'_>,
+    places: &Places<'_>,
 ) -> Result<Option<(Manifest, Parts)>, AccessError> {
     let session = Session::open(repository, SessionKind::Writer)?;
     match write(&session, manifest, places) {
@@ -172,7 +172,7 @@ pub(super) fn rewrite(
 fn write(
     session: &Session<'_>,
     manifest: &Manifest,
-    places: &mut Places<'_>,
+    places: &Places<'_>,
 ) -> Result<((Manifest, Parts), Commit), AccessError> {
     session.repository().ensure_data_key()?;
     let writer = Writer::new(session, session.view()?);
@@ -230,7 +230,7 @@ struct Out<'w, 'r> {
 /// One walk over a tree.
 struct Walk<'a, 'w, 'r, 'p, 'q> {
     reader: &'a Reader<'r>,
-    places: &'p mut Places<'q>,
+    places: &'p Places<'q>,
     out: Option<Out<'w, 'r>>,
     parts: Parts,
     /// First names of files with several that were met.
@@ -249,7 +249,7 @@ struct Span<'s> {
 impl<'a, 'w, 'r, 'p, 'q> Walk<'a, 'w, 'r, 'p, 'q> {
     fn new(
         reader: &'a Reader<'r>,
-        places: &'p mut Places<'q>,
+        places: &'p Places<'q>,
         out: Option<Out<'w, 'r>>,
     ) -> Walk<'a, 'w, 'r, 'p, 'q> {
         Walk {

@@ -77,9 +77,9 @@ pub(super) fn plan(
     }
     notes(repository, &list, lost, &mut plan)?;
     copies::plan(repository, lost, &mut plan.0)?;
-    let mut places = survey.places(repository)?;
+    let places = survey.places(repository)?;
     for manifest in &list.committed {
-        let parts = rewrite::survey(repository, manifest, &mut places)?;
+        let parts = rewrite::survey(repository, manifest, &places)?;
         if parts.count > 0 {
             incomplete(manifest, parts, lost, &mut plan);
         } else if let Some(flaw) = list.flawed.get(&manifest.name)
@@ -203,8 +203,8 @@ pub(super) fn give_up(
     let said = Notes::read(repository)?;
     let mut noted = manifest.clone();
     said.annotate(&mut noted);
-    let mut places = survey.places(repository)?;
-    let Some((rest, _)) = rewrite::rewrite(repository, &noted, &mut places)? else {
+    let places = survey.places(repository)?;
+    let Some((rest, _)) = rewrite::rewrite(repository, &noted, &places)? else {
         return Ok(Rewritten::Fenced);
     };
     if said.is_protected(manifest.id) {

@@ -1,6 +1,10 @@
-//! A window of parts of files: compared with what stands in the target; what differs is looked up,
-//! sorted by place, fetched in long ranges and written out of order. Reads each record once a
-//! window, on several threads.
+//! A window of parts of files: compared with what stands in the target; what differs is looked up
+//! and written out of order, on several threads.
+//!
+//! What needs no base is sorted by place and fetched in long ranges, each record once a window.
+//! Deltas are taken in the order of files of one kind, for that is the order in which their bases
+//! lie in every older pack: so a few records of each are needed at a time. Sorted by place, each
+//! pack would lead through all that are older once more.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +22,7 @@ use crate::reader::{Reader, says_damage};
 use crate::record::{OpenRecord, World};
 use crate::source::Problem;
 use crate::target::{Existing, Kept, Target, TargetError};
+use crate::writer::ContentKind;
 
 /// Parts of one window.
 const MAX_PARTS: usize = 16_384;
@@ -34,6 +39,10 @@ const MAX_PLAIN: u64 = 16 << 20;
 /// Gaps between records that are read and thrown away rather than fetched around.
 const MAX_GAP: u64 = 64 << 10;
 
+/// Plain bytes of deltas that one thread decodes in a row. Threads work side by side, so what one
+/// has read is at hand for the others.
+const MAX_STRETCH: u64 = 2 << 20;
+
 /// What is done with files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -47,11 +56,21 @@ pub(super) enum Purpose {
 
 /// A part of a file.
 struct Part {
+    /// Its place in the window.
+    number: usize,
     file: Arc<FileJob>,
     offset: u64,
     len: u64,
     /// Its chunk; `None` for a hole.
     chunk: Option<ChunkId>,
+}
+
+/// A part whose chunk was found.
+struct Found {
+    pack: PackId,
+    place: Place,
+    chunk: ChunkId,
+    part: Part,
 }
 
 /// Chunks of one record, by slot.
@@ -60,6 +79,14 @@ struct RecordJob {
     offset: u32,
     stored: u32,
     chunks: Vec<(u8, ChunkId, Part)>,
+}
+
+/// What one thread does in a row.
+enum Job {
+    /// Neighbouring records, fetched in one go.
+    Fetch(Vec<RecordJob>),
+    /// Deltas whose bases stand near each other, record by record.
+    Stretch(Vec<RecordJob>),
 }
 
 impl RecordJob {
@@ -127,6 +154,7 @@ impl<'a, 'r> Window<'a, 'r> {
             self.bytes += len;
         }
         self.parts.push(Part {
+            number: self.parts.len(),
             file: Arc::clone(file),
             offset,
             len,
@@ -180,8 +208,8 @@ impl<'a, 'r> Window<'a, 'r> {
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
         if worker.purpose == Purpose::Write {
-            let runs = fetch_runs(worker.locate(differing));
-            parallel::each(threads, runs.into_iter(), &|run| worker.run(run));
+            let jobs = jobs(worker.locate(differing));
+            parallel::each(threads, jobs.into_iter(), &|job| worker.run(job));
         } else {
             for part in differing {
                 worker.count(part.len);
@@ -226,6 +254,53 @@ fn pieces(planned: Vec<Part>) -> Vec<Vec<Part>> {
         }
     }
     pieces
+}
+
+/// What there is to do: first what needs no base, then deltas.
+fn jobs(located: Vec<Found>) -> Vec<Job> {
+    let is_delta = |found: &Found| found.place.bases.iter().next().is_some();
+    let (mut deltas, mut alone): (Vec<_>, Vec<_>) = located.into_iter().partition(is_delta);
+    alone.sort_unstable_by_key(|f| (f.pack, f.place.offset, f.place.slot));
+    deltas.sort_by_cached_key(|found| {
+        let path = &found.part.file.entry.path;
+        (ContentKind::of_file(path), found.part.number)
+    });
+    let mut stretches: Vec<(u64, Vec<Found>)> = Vec::new();
+    for found in deltas {
+        let len = found.part.len;
+        match stretches.last_mut() {
+            Some((bytes, stretch)) if *bytes + len <= MAX_STRETCH => {
+                *bytes += len;
+                stretch.push(found);
+            }
+            _ => stretches.push((len, vec![found])),
+        }
+    }
+    let fetches = fetch_runs(records(alone)).into_iter().map(Job::Fetch);
+    let stretches = stretches.into_iter().map(|(_, s)| Job::Stretch(records(s)));
+    fetches.chain(stretches).collect()
+}
+
+/// The records of chunks. Those that follow each other in one record are taken together.
+fn records(located: Vec<Found>) -> Vec<RecordJob> {
+    let mut jobs: Vec<RecordJob> = Vec::new();
+    for found in located {
+        let (pack, place) = (found.pack, found.place);
+        let chunk = (place.slot, found.chunk, found.part);
+        match jobs
+            .last_mut()
+            .filter(|j| (j.pack, j.offset) == (pack, place.offset))
+        {
+            Some(record) => record.chunks.push(chunk),
+            None => jobs.push(RecordJob {
+                pack,
+                offset: place.offset,
+                stored: place.stored,
+                chunks: vec![chunk],
+            }),
+        }
+    }
+    jobs
 }
 
 /// Groups records that are fetched in one go.
@@ -335,39 +410,28 @@ impl Worker<'_, '_> {
             && part.file.same(existing, part.offset, part.len)
     }
 
-    /// Finds the records of chunks, in the order of packs.
-    fn locate(&self, planned: Vec<Part>) -> Vec<RecordJob> {
-        let mut placed = Vec::with_capacity(planned.len());
+    /// Finds the chunks of parts.
+    fn locate(&self, planned: Vec<Part>) -> Vec<Found> {
+        let mut located = Vec::with_capacity(planned.len());
         for part in planned {
-            let Some(id) = part
+            let Some(chunk) = part
                 .chunk
                 .filter(|_| !part.file.failed.load(Ordering::Relaxed))
             else {
                 continue;
             };
-            match self.place(&id) {
-                Ok(Some((pack, place))) => placed.push((pack, place, id, part)),
+            match self.place(&chunk) {
+                Ok(Some((pack, place))) => located.push(Found {
+                    pack,
+                    place,
+                    chunk,
+                    part,
+                }),
                 Ok(None) => self.fail(&part.file, "a chunk of it is missing", true),
                 Err(e) => self.lost(&part.file, &e),
             }
         }
-        placed.sort_by_key(|(pack, place, ..)| (*pack, place.offset, place.slot));
-        let mut jobs: Vec<RecordJob> = Vec::new();
-        for (pack, place, id, part) in placed {
-            match jobs
-                .last_mut()
-                .filter(|j| (j.pack, j.offset) == (pack, place.offset))
-            {
-                Some(record) => record.chunks.push((place.slot, id, part)),
-                None => jobs.push(RecordJob {
-                    pack,
-                    offset: place.offset,
-                    stored: place.stored,
-                    chunks: vec![(place.slot, id, part)],
-                }),
-            }
-        }
-        jobs
+        located
     }
 
     /// The shallowest place of a chunk whose record may be fetched.
@@ -388,8 +452,27 @@ impl Worker<'_, '_> {
         Ok(pack.map(|pack| (pack.id, place)))
     }
 
+    fn run(&self, job: Job) {
+        match job {
+            Job::Fetch(run) => self.fetch(run),
+            Job::Stretch(records) => self.stretch(&records),
+        }
+    }
+
+    /// Writes chunks out of records that are asked for again soon, as those of their bases are.
+    fn stretch(&self, records: &[RecordJob]) {
+        let mut buffer = Vec::new();
+        for record in records {
+            let (pack, offset) = (record.pack, record.offset);
+            let opened = self
+                .reader
+                .record(World::Content, pack, offset, record.stored);
+            self.record(record, opened.ok().as_deref(), &mut buffer);
+        }
+    }
+
     /// Fetches neighbouring records and writes their chunks.
-    fn run(&self, run: Vec<RecordJob>) {
+    fn fetch(&self, run: Vec<RecordJob>) {
         let Some((first, last)) = run.first().zip(run.last()) else {
             return;
         };

@@ -2,7 +2,6 @@
 //!
 //! Hands everything on in the order of the entries; hashing and storing happen elsewhere.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
 
 use hucha_chunker::{ChunkStream, Cutter, Profile};
@@ -556,16 +555,6 @@ struct Unchanged {
     earlier: Option<Content>,
 }
 
-/// Files whose names end alike are of one kind.
-fn kind_of(path: &[u8]) -> ContentKind {
-    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    let end = name.iter().rposition(|byte| *byte == b'.');
-    let mut hasher = DefaultHasher::new();
-    let end = end.and_then(|dot| name.get(dot..)).unwrap_or_default();
-    end.to_ascii_lowercase().hash(&mut hasher);
-    ContentKind(hasher.finish())
-}
-
 /// What the parents know of the entry that comes next.
 struct Asked {
     path: Vec<u8>,
@@ -624,7 +613,7 @@ impl<F: Flow> Sink for Intake<'_, '_, F> {
             Some(earlier) => Some(Guide::new(earlier)),
         };
         self.guide = guide;
-        self.kind = kind_of(&entry.path);
+        self.kind = ContentKind::of_file(&entry.path);
         self.read(entry, page, unchanged.beginning, contents)
     }
 

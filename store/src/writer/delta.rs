@@ -17,6 +17,9 @@ const CLEARLY: usize = 8;
 /// A delta against the same place of more than one in so many bytes of the chunk is not what one
 /// of a few changed rows looks like: a similar chunk is looked for.
 const POOR: usize = 48;
+/// Nor where a delta is of no more bytes than this beside: it is what one or two changed lines of a
+/// small file look like.
+const SMALL: usize = 256;
 /// What bases cost beside the delta: their names in record and segment.
 const PER_BASE: usize = 32;
 /// Bytes of bases that are joined at most.
@@ -42,10 +45,10 @@ impl Lane<'_, '_> {
         let near = like.bases(plain.len());
         let best = self.delta(id, plain, &near)?;
         let size = |delta: &Option<EncodedChunk>| match delta {
-            Some(chunk) => chunk.bytes.len(),
+            Some(chunk) => chunk.bytes.len() + PER_BASE * chunk.row.bases.len(),
             None => usize::MAX,
         };
-        if size(&best) <= plain.len() / POOR {
+        if size(&best) <= plain.len() / POOR + SMALL {
             return Ok(best);
         }
         let similar = self.writer.repository.similar();

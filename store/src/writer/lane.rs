@@ -1,6 +1,8 @@
 //! A lane: one thread's way into the packs. It names chunks, encodes those that are new, and fills
 //! and seals records of its own.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use super::{Outcome, Writer, count};
 use crate::codec::{Encoder, looks_random};
 use crate::error::AccessError;
@@ -25,8 +27,20 @@ pub(crate) trait Like {
 }
 
 /// What a chunk is like, as far as somebody knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct ContentKind(pub u64);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct ContentKind(u64);
+
+impl ContentKind {
+    /// Files whose names end alike are of one kind.
+    pub fn of_file(path: &[u8]) -> ContentKind {
+        let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        let end = name.iter().rposition(|byte| *byte == b'.');
+        let mut hasher = DefaultHasher::new();
+        let end = end.and_then(|dot| name.get(dot..)).unwrap_or_default();
+        end.to_ascii_lowercase().hash(&mut hasher);
+        ContentKind(hasher.finish())
+    }
+}
 
 /// Stores chunks for one thread: it fills records of its own.
 pub(crate) struct Lane<'w, 'r> {
