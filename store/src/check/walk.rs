@@ -167,8 +167,8 @@ impl<'a, 'r> Walker<'a, 'r> {
         }
     }
 
-    /// Reads leaves that are asked for next, each once, as far as they have a whole place, and looks
-    /// at what they list.
+    /// Reads leaves that are asked for next, each once, as far as they have a whole place, and
+    /// looks at what they list.
     fn read_ahead(&mut self, leaves: &[(&Child, Option<Vec<u8>>)]) -> Result<(), AccessError> {
         let mut wanted: BTreeSet<ChunkId> = BTreeSet::new();
         for id in leaves.iter().map(|(child, _)| child.page) {
