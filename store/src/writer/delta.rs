@@ -8,7 +8,7 @@ use crate::error::AccessError;
 use crate::format::MAX_DEPTH;
 use crate::id::{BaseRef, ChunkId};
 use crate::index::{Bases, Encoding, MAX_BASES};
-use crate::record::{EncodedChunk, Parts, join, table_row};
+use crate::record::{EncodedChunk, Parts, World, join, table_row};
 use crate::view::Usable;
 
 /// A delta of at most one in so many bytes of the chunk is smaller than anything else: no other
@@ -78,7 +78,10 @@ impl Lane<'_, '_> {
                 if worth { other } else { best }
             }
         };
-        if size(&best) > plain.len() / CLEARLY && !self.writer.dry {
+        // What is at a new place is found by likeness the next time too, and least has changed
+        // since its newest version.
+        let is_new_place = near.is_empty() && self.world == World::Content;
+        if (is_new_place || size(&best) > plain.len() / CLEARLY) && !self.writer.dry {
             similar.insert(&features, &id);
         }
         Ok(best)

@@ -1,6 +1,7 @@
 //! Deltas: each is decoded once, with all that it is based on, whatever order the target asks for.
 
 use super::*;
+use crate::backend;
 use crate::reader::Reader;
 use crate::target::Holes;
 use crate::testing::chained_nights;
@@ -49,5 +50,57 @@ fn the_last_night_decodes_every_chunk_of_its_chains_once() {
         let decoded = monitor.counters().decoded.load(Ordering::Relaxed);
         let most = chains + chains / 4 + 100_000;
         assert!((chains..=most).contains(&decoded), "{decoded} of {chains}");
+    }
+}
+
+/// Kinds of files, so that frames of several kinds are filled at once.
+const KINDS: [&str; 3] = ["c", "h", "txt"];
+/// Of 13 KB each: more of them than a reader keeps.
+const MANY: usize = 4200;
+
+/// A third of many files changes each night: their bases stand together in frames of one pack, and
+/// the deltas between in all others.
+#[test]
+fn frames_of_bases_are_read_about_once() {
+    let (memory, repository) = new_repository(Encryption::None, 0);
+    let mut source = MapSource::default();
+    for i in 0..MANY {
+        let noise = noise(13_000, &i.to_string());
+        let path = format!("{:02}/{i}.{}", i / 100, KINDS[i % KINDS.len()]);
+        let text = noise.iter().map(|byte| b'a' + byte % 16).collect();
+        source.files.insert(path.into_bytes(), text);
+    }
+    take(&repository, &mut source);
+    let mut manifest = None;
+    for night in 0..6 {
+        for (i, text) in source.files.values_mut().enumerate() {
+            if (i * 7 + night) % 3 == 0 {
+                text[100 + night] = b'#';
+            }
+        }
+        manifest = Some(take(&repository, &mut source).manifest);
+    }
+    let mut packs = 0;
+    let mut add = |listed: backend::Listed| packs += listed.size;
+    repository
+        .backend()
+        .list(backend::Area::Packs, &mut add)
+        .unwrap();
+    for threads in [0, 2] {
+        let repository = open(&memory, Encryption::None, threads);
+        let target = MapTarget::default();
+        let monitor = Silent::default();
+        let options = RestoreOptions::default();
+        restore(
+            &repository,
+            &manifest.clone().unwrap(),
+            &target,
+            &options,
+            &monitor,
+        )
+        .unwrap();
+        assert!(*target.files.lock().unwrap() == source.files);
+        let fetched = monitor.counters().stored.load(Ordering::Relaxed);
+        assert!(fetched < packs * 2, "{fetched} of {packs}");
     }
 }
