@@ -58,8 +58,8 @@ const KINDS: [&str; 3] = ["c", "h", "txt"];
 /// Of 13 KB each: more of them than a reader keeps.
 const MANY: usize = 4200;
 
-/// A quarter of many files changes each night: their bases stand together in frames of one pack, and
-/// the deltas between in all others.
+/// A quarter of many files changes each night: their bases stand together in frames of one pack,
+/// and the deltas between in all others.
 #[test]
 fn frames_of_bases_are_read_about_once() {
     let (memory, repository) = new_repository(Encryption::None, 0);
