@@ -52,6 +52,7 @@ struct Ahead {
 }
 
 impl Ahead {
+    /// Reads a leaf and looks for the places of what it lists.
     fn of(reader: &Reader<'_>, places: &Places<'_>, id: &ChunkId) -> Result<Ahead, AccessError> {
         let tree = Tree::new(reader, None);
         let page = tree.page(id, 0);
