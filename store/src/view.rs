@@ -12,7 +12,7 @@ use crate::crypto::Kind;
 use crate::error::AccessError;
 use crate::format::MAX_DEPTH;
 use crate::format::objects::GcList;
-use crate::id::{ChunkId, PackId, Uuid};
+use crate::id::{BaseRef, ChunkId, PackId, Uuid};
 use crate::index::{Found, PackNumber, Place};
 use crate::repository::{Repository, uuid_key};
 
@@ -130,8 +130,8 @@ pub(crate) struct View<'r> {
     lists: Vec<GcList>,
     /// Validity by number, as far as somebody asked.
     numbers: RwLock<Vec<Option<bool>>>,
-    /// Bases that were judged.
-    bases: Mutex<HashMap<ChunkId, bool>>,
+    /// Bases that were found usable.
+    bases: Mutex<HashSet<BaseRef>>,
 }
 
 /// A chunk that may be reused, or be the base of a delta.
@@ -141,7 +141,7 @@ pub(crate) struct Usable {
     pub place: Place,
 }
 
-/// Judged bases are forgotten when there are so many.
+/// Bases that were found usable are forgotten when there are so many.
 const MAX_MEMO: usize = 1 << 18;
 /// Rows looked at before a chunk counts as not usable: its chain is absurd.
 const MAX_STEPS: usize = 4096;
@@ -299,6 +299,9 @@ impl<'r> View<'r> {
         }
         let segments = self.repository.segments();
         for base in place.bases.iter() {
+            if self.bases.lock().is_ok_and(|memo| memo.contains(&base)) {
+                continue;
+            }
             let candidates = self.repository.index().find_base(&segments, &base)?;
             let mut any = false;
             for found in &candidates {
@@ -307,12 +310,18 @@ impl<'r> View<'r> {
             if !any {
                 return Ok(false);
             }
+            // It is so on every path. What was not usable may only have met a cycle.
+            if let Ok(mut memo) = self.bases.lock() {
+                if memo.len() >= MAX_MEMO {
+                    memo.clear();
+                }
+                memo.insert(base);
+            }
         }
         Ok(true)
     }
 
-    /// A least fixed point needs no chunk twice on one path, so a cycle ends the walk. What was
-    /// found usable is so on every path and is remembered; what was not may only have met a cycle.
+    /// A least fixed point needs no chunk twice on one path, so a cycle ends the walk.
     fn is_usable_base(
         &self,
         found: &Found,
@@ -322,23 +331,12 @@ impl<'r> View<'r> {
         if path.contains(&found.id) {
             return Ok(false);
         }
-        if let Ok(memo) = self.bases.lock()
-            && let Some(usable) = memo.get(&found.id)
-        {
-            return Ok(*usable);
-        }
         path.push(found.id);
         let mut usable = false;
         for place in &found.places {
             usable = usable || self.is_usable_place(place, path, steps)?;
         }
         path.pop();
-        if usable && let Ok(mut memo) = self.bases.lock() {
-            if memo.len() >= MAX_MEMO {
-                memo.clear();
-            }
-            memo.insert(found.id, true);
-        }
         Ok(usable)
     }
 

@@ -7,6 +7,7 @@
 //! everything in order into one output.
 
 mod file;
+mod jobs;
 mod stream;
 mod surplus;
 #[cfg(test)]

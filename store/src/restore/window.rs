@@ -1,15 +1,11 @@
 //! A window of parts of files: compared with what stands in the target; what differs is looked up
 //! and written out of order, on several threads.
-//!
-//! What needs no base is sorted by place and fetched in long ranges, each record once a window.
-//! Deltas are taken in the order of files of one kind, for that is the order in which their bases
-//! lie in every older pack: so a few records of each are needed at a time. Sorted by place, each
-//! pack would lead through all that are older once more.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::file::{FileJob, reads_zeros};
+use super::jobs::{Found, Job, RecordJob, jobs};
 use super::{RestoreOptions, RestoreReport, add_refused, target_problem};
 use crate::entry::Entry;
 use crate::error::AccessError;
@@ -22,7 +18,6 @@ use crate::reader::{Reader, says_damage};
 use crate::record::{OpenRecord, World};
 use crate::source::Problem;
 use crate::target::{Existing, Kept, Target, TargetError};
-use crate::writer::ContentKind;
 
 /// Parts of one window.
 const MAX_PARTS: usize = 16_384;
@@ -32,16 +27,8 @@ const MAX_BYTES: u64 = 512 << 20;
 const MAX_OPEN: usize = 128;
 /// Parts of one file that one thread compares in a row.
 const MAX_PIECE: usize = 128;
-/// Neighbouring records are fetched in one go up to this many bytes, gaps included.
-const MAX_FETCH: u64 = 4 << 20;
-/// Plain bytes of what is fetched in one go, so that threads have equal shares of deltas too.
-const MAX_PLAIN: u64 = 16 << 20;
-/// Gaps between records that are read and thrown away rather than fetched around.
-const MAX_GAP: u64 = 64 << 10;
-
-/// Plain bytes of deltas that one thread decodes in a row. Threads work side by side, so what one
-/// has read is at hand for the others.
-const MAX_STRETCH: u64 = 2 << 20;
+/// Parts whose chunks one thread looks up in a row.
+const LOOKED_UP: usize = 256;
 
 /// What is done with files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,45 +42,14 @@ pub(super) enum Purpose {
 }
 
 /// A part of a file.
-struct Part {
+pub(super) struct Part {
     /// Its place in the window.
-    number: usize,
-    file: Arc<FileJob>,
-    offset: u64,
-    len: u64,
+    pub number: usize,
+    pub file: Arc<FileJob>,
+    pub offset: u64,
+    pub len: u64,
     /// Its chunk; `None` for a hole.
-    chunk: Option<ChunkId>,
-}
-
-/// A part whose chunk was found.
-struct Found {
-    pack: PackId,
-    place: Place,
-    chunk: ChunkId,
-    part: Part,
-}
-
-/// Chunks of one record, by slot.
-struct RecordJob {
-    pack: PackId,
-    offset: u32,
-    stored: u32,
-    chunks: Vec<(u8, ChunkId, Part)>,
-}
-
-/// What one thread does in a row.
-enum Job {
-    /// Neighbouring records, fetched in one go.
-    Fetch(Vec<RecordJob>),
-    /// Deltas whose bases stand near each other, record by record.
-    Stretch(Vec<RecordJob>),
-}
-
-impl RecordJob {
-    /// Plain bytes that it is read for.
-    fn plain(&self) -> u64 {
-        self.chunks.iter().map(|(_, _, part)| part.len).sum()
-    }
+    pub chunk: Option<ChunkId>,
 }
 
 /// What is planned and not yet dealt with.
@@ -208,7 +164,12 @@ impl<'a, 'r> Window<'a, 'r> {
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
         if worker.purpose == Purpose::Write {
-            let jobs = jobs(worker.locate(differing));
+            let located = Mutex::default();
+            parallel::each(threads, batches(differing), &|batch| {
+                worker.locate(batch, &located);
+            });
+            let located = located.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let jobs = jobs(located);
             parallel::each(threads, jobs.into_iter(), &|job| worker.run(job));
         } else {
             for part in differing {
@@ -256,83 +217,13 @@ fn pieces(planned: Vec<Part>) -> Vec<Vec<Part>> {
     pieces
 }
 
-/// What there is to do: first what needs no base, then deltas.
-fn jobs(located: Vec<Found>) -> Vec<Job> {
-    let is_delta = |found: &Found| found.place.bases.iter().next().is_some();
-    let (mut deltas, mut alone): (Vec<_>, Vec<_>) = located.into_iter().partition(is_delta);
-    alone.sort_unstable_by_key(|f| (f.pack, f.place.offset, f.place.slot));
-    deltas.sort_by_cached_key(|found| {
-        let path = &found.part.file.entry.path;
-        (ContentKind::of_file(path), found.part.number)
-    });
-    let mut stretches: Vec<(u64, Vec<Found>)> = Vec::new();
-    for found in deltas {
-        let len = found.part.len;
-        match stretches.last_mut() {
-            Some((bytes, stretch)) if *bytes + len <= MAX_STRETCH => {
-                *bytes += len;
-                stretch.push(found);
-            }
-            _ => stretches.push((len, vec![found])),
-        }
-    }
-    let fetches = fetch_runs(records(alone)).into_iter().map(Job::Fetch);
-    let stretches = stretches.into_iter().map(|(_, s)| Job::Stretch(records(s)));
-    fetches.chain(stretches).collect()
-}
-
-/// The records of chunks. Those that follow each other in one record are taken together.
-fn records(located: Vec<Found>) -> Vec<RecordJob> {
-    let mut jobs: Vec<RecordJob> = Vec::new();
-    for found in located {
-        let (pack, place) = (found.pack, found.place);
-        let chunk = (place.slot, found.chunk, found.part);
-        match jobs
-            .last_mut()
-            .filter(|j| (j.pack, j.offset) == (pack, place.offset))
-        {
-            Some(record) => record.chunks.push(chunk),
-            None => jobs.push(RecordJob {
-                pack,
-                offset: place.offset,
-                stored: place.stored,
-                chunks: vec![chunk],
-            }),
-        }
-    }
-    jobs
-}
-
-/// Groups records that are fetched in one go.
-fn fetch_runs(jobs: Vec<RecordJob>) -> Vec<Vec<RecordJob>> {
-    let mut runs: Vec<Vec<RecordJob>> = Vec::new();
-    let mut plain = 0;
-    for job in jobs {
-        let needs = job.plain();
-        let joins = |run: &&mut Vec<RecordJob>| {
-            let (Some(first), Some(last)) = (run.first(), run.last()) else {
-                return false;
-            };
-            let end = u64::from(last.offset) + u64::from(last.stored);
-            let start = u64::from(job.offset);
-            first.pack == job.pack
-                && start >= end
-                && start - end <= MAX_GAP
-                && start + u64::from(job.stored) - u64::from(first.offset) <= MAX_FETCH
-                && plain + needs <= MAX_PLAIN
-        };
-        match runs.last_mut().filter(joins) {
-            Some(run) => {
-                plain += needs;
-                run.push(job);
-            }
-            None => {
-                plain = needs;
-                runs.push(vec![job]);
-            }
-        }
-    }
-    runs
+/// Parts that are looked up in a row.
+fn batches(parts: Vec<Part>) -> impl Iterator<Item = Vec<Part>> + Send {
+    let mut rest = parts.into_iter();
+    std::iter::from_fn(move || {
+        let batch: Vec<Part> = rest.by_ref().take(LOOKED_UP).collect();
+        (!batch.is_empty()).then_some(batch)
+    })
 }
 
 /// What threads work with.
@@ -411,8 +302,8 @@ impl Worker<'_, '_> {
     }
 
     /// Finds the chunks of parts.
-    fn locate(&self, planned: Vec<Part>) -> Vec<Found> {
-        let mut located = Vec::with_capacity(planned.len());
+    fn locate(&self, planned: Vec<Part>, located: &Mutex<Vec<Found>>) {
+        let mut here = Vec::with_capacity(planned.len());
         for part in planned {
             let Some(chunk) = part
                 .chunk
@@ -421,7 +312,7 @@ impl Worker<'_, '_> {
                 continue;
             };
             match self.place(&chunk) {
-                Ok(Some((pack, place))) => located.push(Found {
+                Ok(Some((pack, place))) => here.push(Found {
                     pack,
                     place,
                     chunk,
@@ -431,7 +322,7 @@ impl Worker<'_, '_> {
                 Err(e) => self.lost(&part.file, &e),
             }
         }
-        located
+        parallel::locked(located).extend(here);
     }
 
     /// The shallowest place of a chunk whose record may be fetched.

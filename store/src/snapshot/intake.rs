@@ -12,6 +12,7 @@ use crate::error::AccessError;
 use crate::format::objects::Manifest;
 use crate::id::ChunkId;
 use crate::monitor::{Action, Counters, Event, Monitor};
+use crate::record::World;
 use crate::snapshot::Compare;
 use crate::snapshot::assemble::SoFar;
 use crate::snapshot::checkpoint::Checkpoints;
@@ -23,6 +24,9 @@ use crate::writer::{ContentKind, Writer};
 
 /// Chunks that are handed on together: at most so many plain bytes, or one chunk.
 const BATCH: usize = 256 << 10;
+
+/// Chunks of an unchanged file that are judged together.
+const TOGETHER: usize = 4096;
 
 /// Extents that are handed on together.
 const EXTENTS: usize = 256;
@@ -315,8 +319,17 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
 
     fn may_reuse(&self, content: &Content) -> Result<bool, AccessError> {
         let writer = self.setting.writer;
-        self.contents
-            .for_each_id(content, &mut |_, id| writer.may_reuse(id))
+        let mut waiting = Vec::new();
+        let all = self.contents.for_each_id(content, &mut |world, id| {
+            // A page is opened next, so it is not left waiting.
+            if world == World::Pages {
+                return writer.may_reuse(id);
+            }
+            waiting.push(*id);
+            let full = waiting.len() >= TOGETHER;
+            Ok(!full || writer.may_reuse_all(&std::mem::take(&mut waiting))?)
+        })?;
+        Ok(all && writer.may_reuse_all(&waiting)?)
     }
 
     /// Commits what came so far, when it is time.
