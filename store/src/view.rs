@@ -14,6 +14,7 @@ use crate::format::MAX_DEPTH;
 use crate::format::objects::GcList;
 use crate::id::{BaseRef, ChunkId, PackId, Uuid};
 use crate::index::{Found, PackNumber, Place};
+use crate::parallel;
 use crate::repository::{Repository, uuid_key};
 
 /// Proof that a session's object was acknowledged. Made by [`crate::session`] alone.
@@ -132,6 +133,8 @@ pub(crate) struct View<'r> {
     numbers: RwLock<Vec<Option<bool>>>,
     /// Bases that were found usable.
     bases: Mutex<HashSet<BaseRef>>,
+    /// Chunks that were found usable ahead of the question.
+    judged: Mutex<HashSet<ChunkId>>,
 }
 
 /// A chunk that may be reused, or be the base of a delta.
@@ -143,6 +146,10 @@ pub(crate) struct Usable {
 
 /// Bases that were found usable are forgotten when there are so many.
 const MAX_MEMO: usize = 1 << 18;
+/// The same of chunks that were judged ahead.
+const MAX_JUDGED: usize = 1 << 14;
+/// Chunks that one thread judges in a row.
+const JUDGED: usize = 16;
 /// Rows looked at before a chunk counts as not usable: its chain is absurd.
 const MAX_STEPS: usize = 4096;
 
@@ -173,6 +180,7 @@ impl<'r> View<'r> {
             lists: condemned.lists,
             numbers: RwLock::default(),
             bases: Mutex::default(),
+            judged: Mutex::default(),
         }
     }
 
@@ -250,8 +258,37 @@ impl<'r> View<'r> {
         self.usable_of(&found)
     }
 
+    /// Finds out on several threads which of these chunks are usable, when there are enough of them
+    /// for that: [`View::is_usable`] is asked for them soon.
+    pub fn judge(&self, ids: &[ChunkId], threads: usize) {
+        if threads < 2 || ids.len() < 2 * JUDGED {
+            return;
+        }
+        {
+            let mut judged = parallel::locked(&self.judged);
+            if judged.len() + ids.len() > MAX_JUDGED {
+                judged.clear();
+            }
+        }
+        parallel::each(threads, ids.chunks(JUDGED), &|ids| {
+            // What cannot be looked up is told to who asks for it.
+            let usable = |id: &&ChunkId| self.is_usable(id).unwrap_or(false);
+            let usable: Vec<ChunkId> = ids.iter().filter(usable).copied().collect();
+            parallel::locked(&self.judged).extend(usable);
+        });
+    }
+
+    /// Whether a chunk was found usable ahead of the question.
+    #[cfg(test)]
+    pub fn is_judged(&self, id: &ChunkId) -> bool {
+        parallel::locked(&self.judged).contains(id)
+    }
+
     /// Whether a chunk is usable, whatever its place: cheaper than [`View::usable`] where it is.
     pub fn is_usable(&self, id: &ChunkId) -> Result<bool, AccessError> {
+        if parallel::locked(&self.judged).contains(id) {
+            return Ok(true);
+        }
         let segments = self.repository.segments();
         let Some(found) = self.repository.index().find_some(&segments, id)? else {
             return Ok(false);

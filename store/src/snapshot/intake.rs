@@ -327,9 +327,9 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
             }
             waiting.push(*id);
             let full = waiting.len() >= TOGETHER;
-            Ok(!full || writer.may_reuse_all(&std::mem::take(&mut waiting))?)
+            Ok(!full || may_reuse_all(writer, std::mem::take(&mut waiting))?)
         })?;
-        Ok(all && writer.may_reuse_all(&waiting)?)
+        Ok(all && may_reuse_all(writer, waiting)?)
     }
 
     /// Commits what came so far, when it is time.
@@ -582,6 +582,17 @@ type Stamp = (u64, Timestamp, Timestamp, u64);
 
 fn stamp(meta: &Meta) -> Stamp {
     (meta.size, meta.mtime, meta.ctime, meta.inode)
+}
+
+/// Whether all of these chunks may be reused; many are judged on several threads.
+fn may_reuse_all(writer: &Writer<'_>, ids: Vec<ChunkId>) -> Result<bool, AccessError> {
+    writer.judge(&ids);
+    for id in ids {
+        if !writer.may_reuse(&id)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn unusable(error: &AccessError) -> String {

@@ -20,7 +20,6 @@ use crate::format::record::TableRow;
 use crate::format::segment::{Segment, SegmentHeader, SegmentPack, SegmentRow};
 use crate::id::{ChunkId, PackId, SegmentId, Uuid};
 use crate::pack::{FinishedPack, PackBuilder, pack_key, target_size};
-use crate::parallel;
 use crate::reader::Reader;
 use crate::record::World;
 use crate::repository::{Repository, named_key};
@@ -33,8 +32,6 @@ pub(crate) use lane::{ContentKind, Lane, Like};
 const SEGMENT_ROWS: usize = 65_536;
 /// A segment is put at latest when rows have waited so many seconds.
 const SEGMENT_SECONDS: u64 = 300;
-/// Chunks that one thread judges in a row: more work than a thread costs.
-const JUDGED: usize = 128;
 /// How often a put whose answer was lost is tried again.
 const PUT_TRIES: usize = 5;
 
@@ -214,23 +211,11 @@ impl<'r> Writer<'r> {
         self.view().is_usable(id)
     }
 
-    /// Whether this holds for all of them; many are judged on several threads.
-    pub fn may_reuse_all(&self, ids: &[ChunkId]) -> Result<bool, AccessError> {
+    /// Finds out which chunks are usable, on several threads: whether they may be reused is asked
+    /// soon.
+    pub fn judge(&self, ids: &[ChunkId]) {
         let threads = self.repository.environment().threads;
-        let refused = Mutex::new(None);
-        parallel::each(threads, ids.chunks(JUDGED), &|ids| {
-            let told = parallel::locked(&refused).is_some();
-            let unlike = |id: &ChunkId| match self.may_reuse(id) {
-                Ok(true) => None,
-                Ok(false) => Some(Ok(false)),
-                Err(e) => Some(Err(e)),
-            };
-            if !told && let Some(answer) = ids.iter().find_map(unlike) {
-                *parallel::locked(&refused) = Some(answer);
-            }
-        });
-        let refused = refused.into_inner().unwrap_or_else(PoisonError::into_inner);
-        refused.unwrap_or(Ok(true))
+        self.view().judge(ids, threads);
     }
 
     /// Takes the duty of storing a chunk; `false` when nobody need to.
@@ -517,21 +502,21 @@ mod tests {
     }
 
     #[test]
-    fn one_of_many_chunks_that_is_not_there_is_noticed() {
+    fn what_is_judged_ahead_is_what_may_be_reused() {
         let (memory, repository) = new_repository(Encryption::None, 0);
-        let data = noise(24 << 20, "many");
-        let (ids, _) = store_all(&repository, &data, None);
-        assert!(ids.len() > 2 * JUDGED, "{}", ids.len());
+        let (mut ids, _) = store_all(&repository, &noise(8 << 20, "many"), None);
+        assert!(ids.len() > 100, "{}", ids.len());
+        ids.iter_mut().step_by(7).for_each(|id| id.0[0] ^= 1);
         for threads in [0, 2, 5] {
             let repository = crate::testing::open(&memory, Encryption::None, threads);
             let session = Session::open(&repository, SessionKind::Writer).unwrap();
             let writer = Writer::new(&session, session.view().unwrap());
-            assert!(writer.may_reuse_all(&ids).unwrap());
-            assert!(writer.may_reuse_all(&[]).unwrap());
-            for at in [0, JUDGED, ids.len() - 1] {
-                let mut ids = ids.clone();
-                ids[at].0[0] ^= 1;
-                assert!(!writer.may_reuse_all(&ids).unwrap(), "{threads} {at}");
+            writer.judge(&[]);
+            writer.judge(&ids);
+            for (n, id) in ids.iter().enumerate() {
+                let may = n % 7 != 0;
+                assert_eq!(writer.may_reuse(id).unwrap(), may, "{threads} {n}");
+                assert_eq!(writer.view().is_judged(id), may && threads > 1);
             }
             session.give_up();
         }
