@@ -336,7 +336,7 @@ impl<'r> View<'r> {
         }
         let segments = self.repository.segments();
         for base in place.bases.iter() {
-            if self.bases.lock().is_ok_and(|memo| memo.contains(&base)) {
+            if parallel::locked(&self.bases).contains(&base) {
                 continue;
             }
             let candidates = self.repository.index().find_base(&segments, &base)?;
@@ -348,12 +348,11 @@ impl<'r> View<'r> {
                 return Ok(false);
             }
             // It is so on every path. What was not usable may only have met a cycle.
-            if let Ok(mut memo) = self.bases.lock() {
-                if memo.len() >= MAX_MEMO {
-                    memo.clear();
-                }
-                memo.insert(base);
+            let mut memo = parallel::locked(&self.bases);
+            if memo.len() >= MAX_MEMO {
+                memo.clear();
             }
+            memo.insert(base);
         }
         Ok(true)
     }

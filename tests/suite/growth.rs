@@ -1,6 +1,6 @@
 //! What nights cost: bytes that the whole repository grows by, encrypted, counted. Data and changes
 //! are seeded; cut points follow from the repository's key, so bounds leave a third of room.
-//! Fourteen nights, the full size, hold the one in which chains are full: two to three usual ones.
+//! Fourteen nights, the full size, hold the one in which chains are full: it costs 3.5 usual ones.
 
 use std::fs;
 use std::path::Path;

@@ -54,7 +54,7 @@ impl RecordJob {
 
 /// What there is to do: first what needs no base, then deltas.
 pub(super) fn jobs(located: Vec<Found>) -> Vec<Job> {
-    let is_delta = |found: &Found| found.place.bases.iter().next().is_some();
+    let is_delta = |found: &Found| !found.place.bases.is_empty();
     let (mut deltas, mut alone): (Vec<_>, Vec<_>) = located.into_iter().partition(is_delta);
     alone.sort_unstable_by_key(|f| (f.pack, f.place.offset, f.place.slot));
     deltas.sort_by_cached_key(|found| {
