@@ -22,6 +22,8 @@ pub(crate) const MIN_PACK: u64 = 16 << 20;
 const MAX_PACK: u64 = 128 << 20;
 /// Packs above this size are built in a spool file.
 const SPOOL_ABOVE: u64 = MIN_PACK;
+/// A pack in memory grows by so much at most.
+const GROWTH: usize = 1 << 20;
 
 /// The size of new packs for a repository of so many bytes: it keeps the number of packs below a
 /// few thousand until the largest size is reached.
@@ -99,7 +101,13 @@ impl PackBuilder {
         self.hasher.update(bytes);
         self.size += bytes.len() as u64;
         match &mut self.body {
-            Body::Memory(body) => body.extend_from_slice(bytes),
+            Body::Memory(body) => {
+                // Not doubled to the end: the last record would take as much as all before it.
+                if body.capacity() - body.len() < bytes.len() {
+                    body.reserve_exact(bytes.len().max(body.len().min(GROWTH)));
+                }
+                body.extend_from_slice(bytes);
+            }
             Body::Spool(file) => file.write_all(bytes).map_err(AccessError::Spool)?,
         }
         Ok(())

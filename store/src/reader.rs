@@ -227,6 +227,13 @@ impl<'r> Reader<'r> {
         self.bases.insert(chunk.id.as_base(), Arc::new(chunk));
     }
 
+    /// Lets go of all that is kept: what comes next needs the memory and none of it.
+    pub fn clear(&self) {
+        self.records.clear();
+        self.bases.clear();
+        self.ahead.clear();
+    }
+
     fn try_chunk(
         &self,
         world: World,

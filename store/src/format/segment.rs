@@ -104,7 +104,8 @@ type RecordKey = (u32, u32, u32);
 impl Segment {
     /// Brings the rows into their order.
     pub fn sort(&mut self) {
-        self.rows.sort_by_key(|row| (row.id, row.pack));
+        let place = |row: &SegmentRow| (row.id, row.pack, row.offset, row.slot);
+        self.rows.sort_unstable_by_key(place);
         self.rows.dedup_by(|a, b| (a.id, a.pack) == (b.id, b.pack));
     }
 

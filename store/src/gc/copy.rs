@@ -3,7 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Mutex;
 
-use super::flatten::{self, End};
+use super::flatten::{self, End, Knot};
 use super::mark::{Partial, Plan};
 use super::weigh::{Live, chosen};
 use crate::error::AccessError;
@@ -37,6 +37,7 @@ pub(super) fn living_rest(
         return Ok(0);
     }
     let writer = Writer::new(session, session.view()?);
+    let knots = std::mem::take(&mut plan.knots);
     let copier = Copier {
         writer: &writer,
         reader: writer.reader(),
@@ -46,8 +47,12 @@ pub(super) fn living_rest(
         torn: Mutex::default(),
         failed: Mutex::default(),
     };
+    copier.undo_all(&knots);
+    drop(knots);
     let torn = copier.copy_all()?;
     plan.partial.retain(|p| !torn.contains(&p.pack.id));
+    // Publishing the last rows is where a run is at its largest.
+    writer.reader().clear();
     writer.finish()?;
     Ok(writer.stored().new_stored)
 }
@@ -69,15 +74,21 @@ struct Copier<'a, 'r> {
 }
 
 impl Copier<'_, '_> {
-    /// Answers the packs that have to stay.
-    fn copy_all(self) -> Result<HashSet<PackId>, AccessError> {
-        let threads = self.reader.repository().environment().threads;
+    /// Stores the ends of all knots anew.
+    fn undo_all(&self, knots: &[Knot]) {
+        let repository = self.reader.repository();
+        let threads = repository.environment().threads;
         for world in World::ALL {
-            let ends = flatten::ends(self.reader.repository(), &self.plan.knots, world);
+            let ends = flatten::ends(repository, knots, world);
             parallel::each(threads, ends.chunks(ENDS), &|ends| {
-                self.unless_failed(|| self.with_lane(world, |lane| self.undo(lane, ends)));
+                self.unless_failed(|| self.with_lane(world, |lane| self.undo(lane, knots, ends)));
             });
         }
+    }
+
+    /// Copies what lives of the packs. Answers those that have to stay.
+    fn copy_all(self) -> Result<HashSet<PackId>, AccessError> {
+        let threads = self.reader.repository().environment().threads;
         let groups: Mutex<Vec<(&KnownPack, Group)>> = Mutex::default();
         // Of the others all is stored anew.
         let packs = self.plan.partial.iter().filter(|p| p.copy > 0);
@@ -157,13 +168,18 @@ impl Copier<'_, '_> {
 
     /// Stores ends of knots without what is idle below them. The packs of one that cannot be read
     /// all stay.
-    fn undo(&self, lane: &mut Lane<'_, '_>, ends: &[(usize, &End)]) -> Result<(), AccessError> {
+    fn undo(
+        &self,
+        lane: &mut Lane<'_, '_>,
+        knots: &[Knot],
+        ends: &[(usize, &End)],
+    ) -> Result<(), AccessError> {
         for (knot, end) in ends {
             match self.store_anew(lane, &end.id, &end.place.bases) {
                 Err(e) if self.is_torn(&e) => {
                     let note = format!("chunk {:.12} is not stored anew: {e}", end.id);
                     self.monitor.event(Event::Note(&note));
-                    let packs = self.plan.knots.get(*knot).map(|k| &k.packs);
+                    let packs = knots.get(*knot).map(|k| &k.packs);
                     let index = self.reader.repository().index();
                     let packs = packs.into_iter().flatten();
                     let packs = packs.filter_map(|p| Some(index.pack(*p)?.id));

@@ -100,6 +100,12 @@ impl Ahead {
         all.retain(|s| s.pack != pack || !(s.start..s.end).contains(&offset));
     }
 
+    /// Forgets everything.
+    pub fn clear(&self) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.clear();
+    }
+
     fn remember(&self, stretch: Stretch) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= MAX_STRETCHES {

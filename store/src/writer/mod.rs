@@ -286,12 +286,16 @@ impl<'r> Writer<'r> {
             };
             let number = pending.packs.len() as u32;
             pending.packs.push(finished.info);
-            pending.rows.extend(
-                finished
-                    .rows
-                    .into_iter()
-                    .map(|r| SegmentRow { pack: number, ..r }),
-            );
+            if number == 0 {
+                // They bear this number, and are many: not copied.
+                pending.rows = finished.rows;
+            } else {
+                let rows = finished.rows.into_iter();
+                pending.rows.extend(rows.map(|mut row| {
+                    row.pack = number;
+                    row
+                }));
+            }
             let since = *pending.since.get_or_insert(now);
             pending.rows.len() >= SEGMENT_ROWS || now.seconds_since(since) >= SEGMENT_SECONDS
         };
