@@ -26,6 +26,7 @@ pub mod gc;
 mod holes;
 pub mod id;
 pub mod index;
+pub mod member;
 pub mod monitor;
 pub mod notes;
 mod pack;

@@ -3,7 +3,8 @@
 
 use std::io;
 
-use crate::entry::Entry;
+use crate::entry::{Entry, Xattr};
+use crate::member::Member;
 pub use hucha_chunker::Profile;
 
 /// Something that can be put into a snapshot. Implemented in `hucha-sources`.
@@ -51,6 +52,28 @@ pub trait Sink {
         Ok(false)
     }
 
+    /// Reads several files at the same time. Called at most once, before any entry. What is read
+    /// comes into the snapshot only when [`Sink::keep`] says so of its group. Answers which groups
+    /// failed, and why; what is left of them is not opened any more.
+    ///
+    /// # Errors
+    /// Like [`Sink::entry`]. A sink that takes nothing but entries stops.
+    fn streams(&mut self, _streams: Streams<'_>) -> Result<Vec<(usize, String)>, Stop> {
+        Err(Stop)
+    }
+
+    /// Takes a group that was read into the snapshot, at its places in the order of paths, and
+    /// notes what is known of it. Called after [`Sink::streams`] and before any entry.
+    ///
+    /// # Errors
+    /// Like [`Sink::streams`].
+    fn keep(&mut self, _group: usize, _member: Member) -> Result<(), Stop> {
+        Err(Stop)
+    }
+
+    /// Notes a member that is not there, by its [`Member::failed`]: the snapshot becomes partial.
+    fn lost(&mut self, _member: Member) {}
+
     /// Notes that no further name of a group follows, so that nobody need to remember it.
     fn group_ends(&mut self, first: &[u8]) {
         let _ = first;
@@ -63,6 +86,34 @@ pub trait Sink {
     /// lies below it.
     fn excluded(&mut self, path: &[u8]);
 }
+
+/// Files that are read at the same time.
+pub struct Streams<'a> {
+    /// The path of each group's only file, or of the folder that holds all of its files. None lies
+    /// within another.
+    pub groups: Vec<Vec<u8>>,
+    /// The files, and the folders above them, in path order.
+    pub files: Vec<Streamed<'a>>,
+    /// How many are open at once, at least 1.
+    pub at_once: usize,
+}
+
+/// One of several files that are read at the same time.
+pub struct Streamed<'a> {
+    /// Path, kind and metadata. When its bytes and attributes are those of the parent's, it is given
+    /// the parent's time of last change.
+    pub entry: Entry,
+    /// The group that it belongs to, by its place in [`Streams::groups`].
+    pub group: usize,
+    /// How it is cut, unless its first bytes ask for another way.
+    pub profile: Profile,
+    /// Opens its bytes, in a thread of its own; `None` of a folder.
+    pub open: Option<OpenOnce<'a>>,
+}
+
+/// Opens a file's bytes once, in another thread.
+pub type OpenOnce<'a> =
+    Box<dyn FnOnce() -> Result<Box<dyn Contents + 'a>, ContentError> + Send + 'a>;
 
 /// Opens a file's bytes.
 pub type Open<'a> = &'a mut dyn FnMut() -> Result<Box<dyn Contents + 'a>, ContentError>;
@@ -82,6 +133,12 @@ pub trait Contents {
     /// Like [`Contents::next`].
     fn skip(&mut self, _bytes: u64) -> Result<bool, ContentError> {
         Ok(false)
+    }
+
+    /// What is known once all was read; asked of [`Streamed`] files alone. Becomes attributes of
+    /// the entry.
+    fn attributes(&mut self) -> Vec<Xattr> {
+        Vec::new()
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod check_state;
 pub(crate) mod config;
 pub(crate) mod entry;
 mod fields;
+pub(crate) mod member;
 pub(crate) mod note;
 pub mod objects;
 pub(crate) mod pack;

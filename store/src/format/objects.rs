@@ -2,10 +2,12 @@
 //! (docs/format.md, "Session, list, marker, note, manifest"). The fields only; sealing is done in
 //! [`crate::repository`].
 
+use super::member::{decode_member, encode_member};
 use super::{Decoder, Fields, FieldsBuilder, Malformed};
 use crate::clock::Timestamp;
 use crate::crypto::Kind;
 use crate::id::{ChunkId, PackId, SnapshotId, Uuid};
+use crate::member::Member;
 
 /// The clear start of a small object.
 pub(crate) fn header(kind: Kind) -> [u8; 8] {
@@ -310,6 +312,8 @@ pub struct Manifest {
     pub problem_count: u64,
     /// How long it took in milliseconds.
     pub duration_ms: u64,
+    /// Its members that are no file trees, in the order of their names.
+    pub members: Vec<Member>,
     /// Fields that this program does not know, kept as they are.
     pub unknown: Vec<(u8, Vec<u8>)>,
 }
@@ -321,8 +325,8 @@ const FLAG_INCOMPLETE: u64 = 1;
 const FLAG_PARTIAL: u64 = 2;
 const KNOWN: std::ops::RangeInclusive<u8> = 1..=26;
 const UNFINISHED: u8 = 28;
-/// Known numbers that this version does not use itself and passes on: job, trigger, member.
-const PASSED_ON: std::ops::RangeInclusive<u8> = 22..=24;
+/// Known numbers that this version does not use itself and passes on: job, trigger.
+const PASSED_ON: std::ops::RangeInclusive<u8> = 22..=23;
 
 impl Manifest {
     fn encode(&self) -> Vec<u8> {
@@ -367,6 +371,9 @@ impl Manifest {
             .u64(26, self.files);
         if let Some(length) = self.unfinished {
             fields.u64(UNFINISHED, length);
+        }
+        for member in &self.members {
+            fields.bytes(24, &encode_member(member));
         }
         for (tag, value) in &self.unknown {
             fields.bytes(*tag, value);
@@ -416,6 +423,10 @@ impl Manifest {
             problem_count: fields.u64_or(21, 0)?,
             duration_ms: fields.u64_or(25, 0)?,
             files: fields.u64_or(26, 0)?,
+            members: fields
+                .all(24)
+                .map(decode_member)
+                .collect::<Result<_, _>>()?,
             unknown: fields
                 .iter()
                 .filter(unknown)
@@ -503,6 +514,12 @@ mod tests {
             problems: vec!["p".into()],
             problem_count: 1,
             duration_ms: 9,
+            members: vec![Member {
+                name: "m".into(),
+                rows: Some(7),
+                unknown: vec![(40, b"x".to_vec())],
+                ..Member::default()
+            }],
             unknown: vec![(22, b"job".to_vec()), (99, b"later".to_vec())],
         }
     }

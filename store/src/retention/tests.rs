@@ -98,6 +98,7 @@ fn snapshot(number: u32, time: Timestamp) -> Manifest {
         problems: vec![],
         problem_count: 0,
         duration_ms: 0,
+        members: vec![],
         unknown: vec![],
     }
 }

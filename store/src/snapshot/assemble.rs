@@ -9,6 +9,7 @@ use crate::format::page::PageKind;
 use crate::id::ChunkId;
 use crate::index::MAX_BASES;
 use crate::record::World;
+use crate::snapshot::held::Held;
 use crate::snapshot::intake::{Problems, Step};
 use crate::source::Problem;
 use crate::tree::{ContentBuilder, PageStore, Totals, TreeBuilder};
@@ -34,6 +35,8 @@ pub(crate) struct Assembler<'w, 'r> {
     open: Option<(Entry, ContentBuilder)>,
     /// Content of files with several names, by the path of the first.
     groups: HashMap<Vec<u8>, (Content, u64)>,
+    /// Files that were read side by side.
+    held: Held,
     /// Later names of files that could not be read under their first.
     pub orphans: Problems,
 }
@@ -109,6 +112,7 @@ impl<'w, 'r> Assembler<'w, 'r> {
             tree: TreeBuilder::new(),
             open: None,
             groups: HashMap::new(),
+            held: Held::default(),
             orphans: Problems::default(),
         }
     }
@@ -155,6 +159,19 @@ impl<'w, 'r> Assembler<'w, 'r> {
                 self.groups.remove(&first);
                 Ok(())
             }
+            Step::Stream(number, step) => self.held.step(&mut self.pages, number, step),
+            Step::Keep(group) => {
+                self.held.keep(group);
+                Ok(())
+            }
+        }
+    }
+
+    /// Adds extents to the stream of a number, or to the file that was begun last.
+    pub fn add(&mut self, stream: Option<usize>, extents: Vec<Extent>) -> Result<(), AccessError> {
+        match stream {
+            Some(number) => self.held.extents(&mut self.pages, number, extents),
+            None => self.extents(extents),
         }
     }
 
@@ -184,6 +201,13 @@ impl<'w, 'r> Assembler<'w, 'r> {
     }
 
     fn push(&mut self, entry: &Entry, like: Option<ChunkId>) -> Result<(), AccessError> {
+        while let Some((held, like)) = self.held.before(&entry.path) {
+            self.put(&held, like)?;
+        }
+        self.put(entry, like)
+    }
+
+    fn put(&mut self, entry: &Entry, like: Option<ChunkId>) -> Result<(), AccessError> {
         self.tree.push(self.keys, &mut self.pages, entry)?;
         // A page that this entry closed was still like the page before.
         self.pages.like(like);
@@ -214,6 +238,9 @@ impl<'w, 'r> Assembler<'w, 'r> {
 
     /// Closes the tree and seals its pages.
     pub fn finish(mut self) -> Result<Assembled, AccessError> {
+        while let Some((held, like)) = self.held.next() {
+            self.put(&held, like)?;
+        }
         let (root, totals) = self.tree.finish(self.keys, &mut self.pages)?;
         self.pages.lane.flush()?;
         Ok((root, totals, self.orphans))

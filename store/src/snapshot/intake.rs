@@ -7,23 +7,25 @@ use std::io::{self, Read};
 use hucha_chunker::{ChunkStream, Cutter, Profile};
 
 use crate::clock::Timestamp;
-use crate::entry::{Content, Entry, Extent, Kind, MAX_INLINE, Meta, Xattr};
+use crate::entry::{Content, Entry, Extent, Kind, MAX_INLINE, Meta, Xattr, is_within};
 use crate::error::AccessError;
 use crate::format::objects::Manifest;
 use crate::id::ChunkId;
+use crate::member::Member;
 use crate::monitor::{Action, Counters, Event, Monitor};
 use crate::record::World;
 use crate::snapshot::Compare;
 use crate::snapshot::assemble::SoFar;
 use crate::snapshot::checkpoint::Checkpoints;
 use crate::snapshot::guide::{Guide, Near};
+use crate::snapshot::held::StreamStep;
 use crate::snapshot::parents::{Beginning, Known, Parent, is_unchanged, may_change_unseen};
-use crate::source::{ContentError, Contents, Open, Piece, Problem, Sink, Stop};
+use crate::source::{ContentError, Contents, Open, Piece, Problem, Sink, Stop, Streams};
 use crate::tree::{Tree, inline};
 use crate::writer::{ContentKind, Writer};
 
 /// Chunks that are handed on together: at most so many plain bytes, or one chunk.
-const BATCH: usize = 256 << 10;
+pub(super) const BATCH: usize = 256 << 10;
 
 /// Chunks of an unchanged file that are judged together.
 const TOGETHER: usize = 4096;
@@ -69,6 +71,8 @@ pub(super) struct Chunks {
     pub near: Option<Near>,
     /// What the file is like.
     pub kind: ContentKind,
+    /// The stream that they are of; `None`: of the file that was begun last.
+    pub stream: Option<usize>,
 }
 
 /// A step of the assembly.
@@ -88,6 +92,10 @@ pub(crate) enum Step {
     Abort,
     /// No further name of the group with this first name follows.
     GroupEnds(Vec<u8>),
+    /// A step of one of the files that are read side by side.
+    Stream(usize, StreamStep),
+    /// Those of a group belong into the snapshot.
+    Keep(usize),
 }
 
 /// What an intake goes by.
@@ -129,12 +137,13 @@ impl Problems {
 
 /// The sink.
 pub(super) struct Intake<'a, 'r, F> {
-    flow: F,
-    setting: Setting<'a, 'r>,
-    checkpoints: Option<Checkpoints<'a, 'r>>,
-    parents: Vec<Parent<'a, 'a, 'r>>,
+    pub(super) flow: F,
+    pub(super) setting: Setting<'a, 'r>,
+    pub(super) checkpoints: Option<Checkpoints<'a, 'r>>,
+    trees: &'a [ParentTree<'a, 'r>],
+    pub(super) parents: Vec<Parent<'a, 'a, 'r>>,
     /// Reads lists of extents.
-    contents: Tree<'a, 'r>,
+    pub(super) contents: Tree<'a, 'r>,
     /// What was found for [`Sink::has_attributes`], for the entry that comes next.
     asked: Option<Asked>,
     /// Where the chunks of the file at hand are in the parent.
@@ -143,10 +152,13 @@ pub(super) struct Intake<'a, 'r, F> {
     kind: ContentKind,
     stream: ChunkStream,
     /// For contents that change in place.
-    pages: Cutter,
+    pub(super) pages: Cutter,
     problems: Problems,
     failure: Option<AccessError>,
     fatal: Option<String>,
+    /// Paths of the groups that were read side by side.
+    pub(super) groups: Vec<Vec<u8>>,
+    members: Vec<Member>,
 }
 
 /// What the sink leaves behind.
@@ -155,6 +167,7 @@ pub(super) struct Left<F> {
     pub problems: Problems,
     pub failure: Option<AccessError>,
     pub fatal: Option<String>,
+    pub members: Vec<Member>,
 }
 
 impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
@@ -165,15 +178,12 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
         parents: &'a [ParentTree<'a, 'r>],
         checkpoints: Option<Checkpoints<'a, 'r>>,
     ) -> Intake<'a, 'r, F> {
-        let begin = |(manifest, tree): &'a ParentTree<'a, 'r>| {
-            let parent = Parent::begin(tree, manifest, setting.user);
-            parent.map_err(|e| setting.monitor.event(Event::Note(&unusable(&e))))
-        };
         Intake {
             flow,
             setting,
             checkpoints,
-            parents: parents.iter().filter_map(|p| begin(p).ok()).collect(),
+            trees: parents,
+            parents: begin(parents, setting),
             contents: Tree::new(setting.writer.reader(), None),
             asked: None,
             guide: None,
@@ -183,7 +193,14 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
             problems: Problems::default(),
             failure: None,
             fatal: None,
+            groups: Vec::new(),
+            members: Vec::new(),
         }
+    }
+
+    /// The parents, at their beginnings.
+    pub(super) fn parents_anew(&self) -> Vec<Parent<'a, 'a, 'r>> {
+        begin(self.trees, self.setting)
     }
 
     pub fn leave(self) -> Left<F> {
@@ -192,6 +209,7 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
             problems: self.problems,
             failure: self.failure,
             fatal: self.fatal,
+            members: self.members,
         }
     }
 
@@ -216,7 +234,19 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
         true
     }
 
-    fn fail(&mut self, error: AccessError) -> Stop {
+    /// Whether an entry stands where a member does; it is reported and left out.
+    fn is_in_the_way(&mut self, entry: &Entry) -> bool {
+        let within = |group: &&Vec<u8>| is_within(&entry.path, group);
+        let Some(group) = self.groups.iter().find(within) else {
+            return false;
+        };
+        let name = String::from_utf8_lossy(group);
+        let message = format!("the member \"{name}\" of this snapshot stands at its place");
+        self.report(&entry.path, message);
+        true
+    }
+
+    pub(super) fn fail(&mut self, error: AccessError) -> Stop {
         self.failure.get_or_insert(error);
         Stop
     }
@@ -234,7 +264,7 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
 
     /// What the parents have at this path, and the page that it, or its place, is in. A parent
     /// that cannot be read is done without.
-    fn look_up(&mut self, path: &[u8]) -> (Vec<Known>, Option<ChunkId>) {
+    pub(super) fn look_up(&mut self, path: &[u8]) -> (Vec<Known>, Option<ChunkId>) {
         let mut all = Vec::with_capacity(self.parents.len());
         let monitor = self.setting.monitor;
         self.parents
@@ -364,11 +394,7 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
         let skipped = beginning
             .as_ref()
             .map_or(Ok(false), |b| contents.skip(b.bytes));
-        let mut input = Input {
-            contents: &mut *contents,
-            next: None,
-            error: None,
-        };
+        let mut input = Input::new(&mut *contents);
         let offset = beginning.as_ref().map_or(0, |b| b.bytes);
         match (skipped, beginning) {
             (Ok(true), Some(beginning)) => {
@@ -486,7 +512,7 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
     }
 
     /// Counts bytes that were read.
-    fn count(&mut self, bytes: u64) {
+    pub(super) fn count(&mut self, bytes: u64) {
         let counters = self.setting.monitor.counters();
         Counters::add(&counters.bytes, bytes);
         Counters::add(&counters.read, bytes);
@@ -538,6 +564,7 @@ impl<'a, 'r, F: Flow> Intake<'a, 'r, F> {
             offset,
             near,
             kind: self.kind,
+            stream: None,
         })
     }
 
@@ -595,13 +622,25 @@ fn may_reuse_all(writer: &Writer<'_>, ids: Vec<ChunkId>) -> Result<bool, AccessE
     Ok(true)
 }
 
+/// A parent that cannot be read is done without.
+fn begin<'a, 'r>(
+    trees: &'a [ParentTree<'a, 'r>],
+    setting: Setting<'a, 'r>,
+) -> Vec<Parent<'a, 'a, 'r>> {
+    let begin = |(manifest, tree): &'a ParentTree<'a, 'r>| {
+        let parent = Parent::begin(tree, manifest, setting.user);
+        parent.map_err(|e| setting.monitor.event(Event::Note(&unusable(&e))))
+    };
+    trees.iter().filter_map(|p| begin(p).ok()).collect()
+}
+
 fn unusable(error: &AccessError) -> String {
     format!("the parent cannot be used: {error}")
 }
 
 impl<F: Flow> Sink for Intake<'_, '_, F> {
     fn entry(&mut self, mut entry: Entry, contents: Option<Open<'_>>) -> Result<(), Stop> {
-        if !self.is_storable(&mut entry) {
+        if !self.is_storable(&mut entry) || self.is_in_the_way(&entry) {
             return Ok(());
         }
         let (page, unchanged) = self.compared(&entry)?;
@@ -641,6 +680,21 @@ impl<F: Flow> Sink for Intake<'_, '_, F> {
         self.read(entry, page, unchanged.beginning, contents)
     }
 
+    fn streams(&mut self, streams: Streams<'_>) -> Result<Vec<(usize, String)>, Stop> {
+        self.read_streams(streams)
+    }
+
+    fn keep(&mut self, group: usize, member: Member) -> Result<(), Stop> {
+        self.members.push(member);
+        self.flow.step(Step::Keep(group))
+    }
+
+    fn lost(&mut self, member: Member) {
+        let why = member.failed.clone().unwrap_or_default();
+        self.report(member.name.as_bytes(), why);
+        self.members.push(member);
+    }
+
     fn has_attributes(&mut self, entry: &Entry) -> Result<bool, Stop> {
         if entry.path.len() > MAX_PATH {
             return Ok(false);
@@ -676,15 +730,23 @@ struct Batch {
 }
 
 /// A file's contents as a reader that ends at every hole.
-struct Input<'c> {
+pub(super) struct Input<'c> {
     contents: &'c mut dyn Contents,
     /// The hole that ended the data before it.
     next: Option<u64>,
     error: Option<ContentError>,
 }
 
-impl Input<'_> {
-    fn take_error(&mut self) -> ContentError {
+impl<'c> Input<'c> {
+    pub fn new(contents: &'c mut dyn Contents) -> Input<'c> {
+        Input {
+            contents,
+            next: None,
+            error: None,
+        }
+    }
+
+    pub fn take_error(&mut self) -> ContentError {
         let unknown = || ContentError::Unreadable(io::ErrorKind::Other.into());
         self.error.take().unwrap_or_else(unknown)
     }

@@ -2,6 +2,7 @@
 //! "Writer").
 //!
 //! This file is the order of steps; `parents` says what to compare with, `intake` reads and cuts,
+//! `streams` does so with several files side by side, `held` keeps those until they belong somewhere,
 //! `guide` knows what of the parent a changed file resembles, `assemble` builds the tree, `pool`
 //! runs them on threads, `checkpoint` commits what a long run has so far, `republish` is a fenced
 //! writer's second run, `rewrite` a snapshot without some of
@@ -11,11 +12,13 @@ mod assemble;
 mod carry;
 mod checkpoint;
 mod guide;
+mod held;
 mod intake;
 mod parents;
 mod pool;
 pub(crate) mod republish;
 pub mod rewrite;
+mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +36,7 @@ use crate::forget::forget;
 use crate::format::objects::{MAX_PROBLEMS, Manifest, SessionKind};
 use crate::gc::merge;
 use crate::id::{SnapshotId, Uuid};
+use crate::member::Member;
 use crate::monitor::{Event, Monitor};
 use crate::notes::Notes;
 use crate::repository::Repository;
@@ -283,8 +287,9 @@ fn run(
     repository.ensure_data_key()?;
     let writer = Writer::new(session, session.view()?);
     let plan = Plan::new(&writer, source, options, monitor)?;
-    let describe =
-        |name: Uuid, so_far: &SoFar, problems: &Problems| plan.describe(name, so_far, problems);
+    let describe = |name: Uuid, so_far: &SoFar, problems: &Problems| {
+        plan.describe(name, so_far, problems, &[])
+    };
     let partial = |name: Uuid, so_far: &SoFar, problems: &Problems| Manifest {
         partial: true,
         unfinished: so_far.unfinished,
@@ -410,7 +415,7 @@ impl<'a, 'r> Plan<'a, 'r> {
     }
 
     fn report(&self, name: Uuid, taken: pool::Taken, outcome: Outcome) -> SnapshotReport {
-        let manifest = self.describe(name, &taken.tree, &taken.problems);
+        let manifest = self.describe(name, &taken.tree, &taken.problems, &taken.members);
         let id = |parent: &Option<Manifest>| parent.as_ref().map(|p| p.id);
         let read = self.monitor.counters().read.load(Ordering::Relaxed);
         SnapshotReport {
@@ -424,7 +429,13 @@ impl<'a, 'r> Plan<'a, 'r> {
         }
     }
 
-    fn describe(&self, name: Uuid, tree: &SoFar, problems: &Problems) -> Manifest {
+    fn describe(
+        &self,
+        name: Uuid,
+        tree: &SoFar,
+        problems: &Problems,
+        members: &[Member],
+    ) -> Manifest {
         let options = self.options;
         let mut tags = options.tags.clone();
         tags.sort();
@@ -454,7 +465,7 @@ impl<'a, 'r> Plan<'a, 'r> {
             new_bytes: stored.new_bytes,
             new_stored: stored.new_stored,
             incomplete: problems.count > 0,
-            partial: false,
+            partial: members.iter().any(|member| member.failed.is_some()),
             unfinished: None,
             parent: self.parents.whole.as_ref().map(|p| p.name),
             origin: None,
@@ -462,6 +473,7 @@ impl<'a, 'r> Plan<'a, 'r> {
             problems: first.map(line).collect(),
             problem_count: problems.count,
             duration_ms: milliseconds(self.begun, now),
+            members: members.to_vec(),
             unknown: Vec::new(),
         }
     }

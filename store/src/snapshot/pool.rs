@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::entry::Extent;
 use crate::error::AccessError;
+use crate::member::Member;
 use crate::record::World;
 use crate::snapshot::assemble::{Assembled, Assembler, SoFar};
 use crate::snapshot::checkpoint::Checkpoints;
@@ -30,6 +31,7 @@ const BATCHES: usize = 16;
 pub(super) struct Taken {
     pub tree: SoFar,
     pub problems: Problems,
+    pub members: Vec<Member>,
 }
 
 /// Why it gave nothing.
@@ -95,6 +97,7 @@ pub(super) fn run<'a, 'r>(
             problems,
             failure,
             fatal,
+            members,
         } = intake.leave();
         let mut failure = failure.or(flow.end());
         let built = join(assembler).unwrap_or_else(Err);
@@ -111,7 +114,7 @@ pub(super) fn run<'a, 'r>(
             }
         };
         settle(pushed, failure, fatal)?;
-        Ok(taken(built.unwrap_or_default(), problems))
+        Ok(taken(built.unwrap_or_default(), problems, members))
     })
 }
 
@@ -125,6 +128,7 @@ fn run_inline(
         problems,
         failure,
         fatal,
+        members,
     } = intake.leave();
     let Inline {
         mut lane,
@@ -133,7 +137,7 @@ fn run_inline(
     } = flow;
     settle(pushed, failure.or(inner), fatal)?;
     lane.flush()?;
-    Ok(taken(assembler.finish()?, problems))
+    Ok(taken(assembler.finish()?, problems, members))
 }
 
 /// The cause of a run that ended early, the most telling first.
@@ -151,14 +155,23 @@ fn settle(
     pushed.map_err(RunError::Source)
 }
 
-fn taken((root, totals, orphans): Assembled, mut problems: Problems) -> Taken {
+fn taken(
+    (root, totals, orphans): Assembled,
+    mut problems: Problems,
+    mut members: Vec<Member>,
+) -> Taken {
     problems.append(orphans);
+    members.sort_by(|a, b| a.name.cmp(&b.name));
     let tree = SoFar {
         root,
         totals,
         unfinished: None,
     };
-    Taken { tree, problems }
+    Taken {
+        tree,
+        problems,
+        members,
+    }
 }
 
 /// A thread that says in lists of threads what it does.
@@ -186,7 +199,7 @@ struct Job {
 )]
 enum Queued {
     Step(Step),
-    Extents(Receiver<Stored>),
+    Extents(Option<usize>, Receiver<Stored>),
     SoFar(Sender<SoFar>),
 }
 
@@ -244,8 +257,9 @@ impl Flow for Pooled<'_, '_, '_> {
 
     fn chunks(&mut self, chunks: Chunks) -> Result<(), Stop> {
         let (answer, extents) = bounded(1);
+        let stream = chunks.stream;
         self.jobs.send(Job { chunks, answer }).map_err(|_| Stop)?;
-        self.queue(Queued::Extents(extents))
+        self.queue(Queued::Extents(stream, extents))
     }
 
     fn so_far(&mut self) -> Result<SoFar, Stop> {
@@ -292,12 +306,12 @@ fn assemble(mut assembler: Assembler<'_, '_>, steps: &Receiver<Vec<Queued>>) -> 
     for queued in steps.iter().flatten() {
         match queued {
             Queued::Step(step) => assembler.step(step)?,
-            Queued::Extents(extents) => {
+            Queued::Extents(stream, extents) => {
                 // A worker that is gone has failed, and says so itself.
                 let Ok(extents) = extents.recv() else {
                     return Err(AccessError::VerifyFailed);
                 };
-                assembler.extents(extents?)?;
+                assembler.add(stream, extents?)?;
             }
             Queued::SoFar(answer) => {
                 let so_far = assembler.so_far()?;
@@ -332,8 +346,8 @@ impl Flow for Inline<'_, '_> {
     }
 
     fn chunks(&mut self, chunks: Chunks) -> Result<(), Stop> {
-        let result =
-            store_all(&mut self.lane, &chunks).and_then(|extents| self.assembler.extents(extents));
+        let stored = store_all(&mut self.lane, &chunks);
+        let result = stored.and_then(|extents| self.assembler.add(chunks.stream, extents));
         self.keep(result)
     }
 

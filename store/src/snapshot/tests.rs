@@ -2,6 +2,7 @@
 
 mod attributes;
 mod pages;
+mod streams;
 
 use std::cell::Cell;
 use std::rc::Rc;
