@@ -3,12 +3,15 @@
 //! environment.
 
 pub mod archive;
+pub mod child;
 pub mod command;
+pub mod database;
 pub mod expand;
 mod glob;
 pub mod host;
 #[cfg(unix)]
 mod ignore;
+mod owner;
 pub mod pattern;
 pub mod stream;
 pub mod tree;

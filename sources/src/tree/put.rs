@@ -21,7 +21,8 @@ use rustix::io::Errno;
 
 use super::attributes::{self, Subject};
 use super::owners::Numbers;
-use super::temporary::{Temporary, is_temporary};
+use super::temporary::Temporary;
+use crate::owner::is_temporary;
 
 /// What all files of a target share.
 #[derive(Debug)]

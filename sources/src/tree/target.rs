@@ -23,8 +23,9 @@ use rustix::io::Errno;
 use super::old::OldFile;
 use super::owners::Numbers;
 use super::put::{NewFile, Shared, c_name, failed, is_folder, name_of, open_up};
-use super::temporary::{Temporary, is_leftover, is_temporary};
+use super::temporary::Temporary;
 use super::{Owners, Ownership, TargetOptions};
+use crate::owner::{is_leftover, is_temporary};
 
 /// Folders kept open: enough for the places that a few threads work at.
 const OPEN_FOLDERS: usize = 64;

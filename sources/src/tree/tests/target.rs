@@ -5,9 +5,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use hucha_store::entry::{Content, Meta, Xattr};
 use rustix::fs::{CWD, FileType, Mode};
 
-use super::super::temporary::{is_temporary, leftover_name};
 use super::super::{Owners, Ownership};
 use super::*;
+use crate::owner::{is_temporary, leftover_name};
 use hucha_store::target::{FoundKind, Listed};
 
 fn entry(path: &str, kind: Kind, mode: u32) -> Entry {
