@@ -13,5 +13,6 @@ pub mod host;
 mod ignore;
 mod owner;
 pub mod pattern;
+mod sqlite;
 pub mod stream;
 pub mod tree;

@@ -124,7 +124,7 @@ impl StreamFile {
     }
 
     fn entry(&self, path: &[u8], kind: Kind, mode: u32) -> Entry {
-        let (uid, gid) = own_numbers();
+        let (uid, gid) = this_user();
         let meta = Meta {
             mode,
             uid,
@@ -145,7 +145,7 @@ impl StreamFile {
 }
 
 #[cfg(unix)]
-fn own_numbers() -> (u32, u32) {
+pub(crate) fn this_user() -> (u32, u32) {
     (
         rustix::process::geteuid().as_raw(),
         rustix::process::getegid().as_raw(),
@@ -153,7 +153,7 @@ fn own_numbers() -> (u32, u32) {
 }
 
 #[cfg(not(unix))]
-fn own_numbers() -> (u32, u32) {
+pub(crate) fn this_user() -> (u32, u32) {
     (0, 0)
 }
 

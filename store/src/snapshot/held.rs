@@ -53,7 +53,11 @@ impl Held {
         step: StreamStep,
     ) -> Result<(), AccessError> {
         match step {
-            StreamStep::Begin(begun) if begun.entry.kind != Kind::File => {
+            StreamStep::Begin(mut begun) if begun.entry.kind != Kind::File => {
+                let same = |e: &&Entry| e.kind == begun.entry.kind;
+                if let Some(earlier) = begun.earlier.as_ref().filter(same) {
+                    begun.entry.meta.mtime = earlier.meta.mtime;
+                }
                 self.whole.insert(number, *begun);
             }
             StreamStep::Begin(begun) => {

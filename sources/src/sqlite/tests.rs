@@ -1,0 +1,243 @@
+//! Live databases in both journal modes, parts of them, restores and exchanges.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use super::Sqlite;
+use crate::database::testing::{context, take};
+use crate::database::{Cause, Context, Database, Part, RestoreOptions, Settings};
+
+struct World {
+    _keep: tempfile::TempDir,
+    folder: PathBuf,
+    context: Context,
+}
+
+fn world() -> World {
+    let keep = tempfile::tempdir().unwrap();
+    let folder = keep.path().to_owned();
+    World {
+        context: context(&folder),
+        folder,
+        _keep: keep,
+    }
+}
+
+fn sqlite(path: &Path) -> Sqlite {
+    let address = format!("sqlite://{}", path.display());
+    Sqlite::new(Settings::of_address(&address).unwrap()).unwrap()
+}
+
+/// A shop of two tables, with all that a restore in parts has to keep.
+fn shop(path: &Path, journal: &str) -> Connection {
+    let shop = Connection::open(path).unwrap();
+    let _: String = shop
+        .query_row(&format!("PRAGMA journal_mode = {journal}"), [], |r| {
+            r.get(0)
+        })
+        .unwrap();
+    shop.execute_batch(
+        "PRAGMA user_version = 7; PRAGMA application_id = 99;
+         CREATE TABLE item (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, price REAL,
+                            label TEXT GENERATED ALWAYS AS (name || '!') STORED);
+         CREATE TABLE \"odd \"\"name\" (a, b, PRIMARY KEY (a, b)) WITHOUT ROWID;
+         CREATE TABLE bare (x);
+         CREATE INDEX by_name ON item (name);
+         CREATE TABLE log (what TEXT);
+         CREATE TRIGGER noted AFTER INSERT ON item BEGIN INSERT INTO log VALUES (new.name); END;
+         CREATE VIEW dear AS SELECT * FROM item WHERE price > 5;
+         INSERT INTO item (name, price) VALUES ('ax', 9.5), ('bow', 3), (x'00ff', NULL);
+         DELETE FROM item WHERE name = 'bow';
+         INSERT INTO \"odd \"\"name\" VALUES (1, 'x'), (2, x'00');
+         INSERT INTO bare VALUES (1), (2), (3); DELETE FROM bare WHERE x = 2;",
+    )
+    .unwrap();
+    shop
+}
+
+fn value(path: &Path, sql: &str) -> String {
+    let connection = Connection::open(path).unwrap();
+    connection
+        .query_row(sql, [], |row| row.get::<_, rusqlite::types::Value>(0))
+        .map(|value| format!("{value:?}"))
+        .unwrap()
+}
+
+#[test]
+fn a_live_database_in_every_journal_mode_is_the_same_afterwards() {
+    for journal in ["wal", "delete", "truncate"] {
+        let world = world();
+        let path = world.folder.join("app.db");
+        let live = shop(&path, journal);
+        // Uncommitted: no part of any snapshot.
+        live.execute_batch("BEGIN; INSERT INTO bare VALUES (77)")
+            .unwrap();
+        let source = sqlite(&path);
+        let taken = take(&source, &world.context).unwrap();
+        assert_eq!(taken.member.kind, "sqlite");
+        let rows: Vec<_> = taken.rows().into_iter().collect();
+        let row = |name: &str, n| (name.to_owned(), n);
+        assert_eq!(
+            rows,
+            [
+                row("bare", 2),
+                row("item", 2),
+                row("log", 3),
+                row("odd \"name", 2)
+            ]
+        );
+        assert_eq!(taken.member.property("user_version"), Some("7"));
+        let mode = if journal == "wal" { "wal" } else { "rollback" };
+        assert_eq!(taken.member.property("journal"), Some(mode));
+        live.execute_batch("COMMIT").unwrap();
+
+        let copy = world.folder.join("copy.db");
+        let target = sqlite(&copy);
+        let made = target
+            .restore(&taken, &RestoreOptions::default(), &world.context)
+            .unwrap();
+        assert_eq!(made.name, copy.display().to_string());
+        assert_eq!((made.tables, made.rows), (4, 9));
+        assert_eq!(value(&copy, "PRAGMA application_id"), "Integer(99)");
+        let verified = target.verify(&taken, &world.context).unwrap();
+        assert_eq!(verified.rows, 9);
+        Connection::open(&copy)
+            .unwrap()
+            .execute_batch("DELETE FROM bare")
+            .unwrap();
+        let error = target.verify(&taken, &world.context).unwrap_err();
+        assert_eq!(error.cause, Cause::Differs);
+        assert_eq!(error.what, "bare has 0 rows instead of 2");
+        assert_eq!(
+            std::fs::read_dir(world.folder.join("scratch")).map_or(0, Iterator::count),
+            0
+        );
+    }
+}
+
+#[test]
+fn what_is_not_there_or_no_database_is_refused_and_not_made() {
+    let world = world();
+    let path = world.folder.join("none.db");
+    let error = sqlite(&path).preflight(&world.context).unwrap_err();
+    assert_eq!(error.cause, Cause::Absent);
+    assert!(!path.exists());
+    std::fs::write(&path, "x".repeat(5000)).unwrap();
+    let error = sqlite(&path).preflight(&world.context).unwrap_err();
+    assert!(error.what.contains("is no SQLite database"), "{error}");
+    for bad in [
+        "sqlite://app.db",
+        "sqlite:///",
+        "sqlite:///a?check=perhaps",
+        "sqlite:///a?x=1",
+    ] {
+        assert!(
+            Sqlite::new(Settings::of_address(bad).unwrap()).is_err(),
+            "{bad}"
+        );
+    }
+}
+
+#[test]
+fn a_damaged_database_is_no_snapshot() {
+    for journal in ["wal", "delete"] {
+        let world = world();
+        let path = world.folder.join("app.db");
+        let live = shop(&path, journal);
+        live.execute_batch(
+            "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 5000)
+             INSERT INTO bare SELECT x FROM n; PRAGMA wal_checkpoint(TRUNCATE)",
+        )
+        .unwrap();
+        drop(live);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let at = bytes.len() - 3 * 4096;
+        bytes[at..at + 4096].fill(0x5a);
+        std::fs::write(&path, bytes).unwrap();
+        let error = take(&sqlite(&path), &world.context).unwrap_err();
+        assert_eq!(error.cause, Cause::Incomplete, "{error}");
+    }
+}
+
+#[test]
+fn parts_of_a_database() {
+    let world = world();
+    let path = world.folder.join("app.db");
+    drop(shop(&path, "wal"));
+    let taken = take(&sqlite(&path), &world.context).unwrap();
+    let restore = |name: &str, part, tables: &[&str]| {
+        let options = RestoreOptions {
+            part,
+            tables: tables.iter().map(|t| (*t).to_owned()).collect(),
+            ..RestoreOptions::default()
+        };
+        let target = world.folder.join(name);
+        let made = sqlite(&target).restore(&taken, &options, &world.context);
+        made.map(|made| (target, made))
+    };
+    let (schema, _) = restore("schema.db", Part::Schema, &[]).unwrap();
+    assert_eq!(value(&schema, "SELECT count(*) FROM item"), "Integer(0)");
+    assert_eq!(value(&schema, "PRAGMA user_version"), "Integer(7)");
+    let objects = "SELECT count(*) FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'";
+    assert_eq!(value(&schema, objects), value(&path, objects));
+
+    let (one, made) = restore("one.db", Part::All, &["item"]).unwrap();
+    assert_eq!((made.tables, made.rows), (1, 2));
+    assert_eq!(
+        value(&one, "SELECT label FROM item WHERE id = 1"),
+        "Text(\"ax!\")"
+    );
+    assert_eq!(value(&one, "SELECT seq FROM sqlite_sequence"), "Integer(3)");
+    let error = restore("two.db", Part::All, &["itm"]).unwrap_err();
+    assert_eq!(error.cause, Cause::Absent);
+    assert!(error.hint.unwrap().contains("item"));
+    assert!(!world.folder.join("two.db").exists());
+
+    let (schema, made) = restore("schema.db", Part::Data, &[]).unwrap();
+    assert_eq!(made.rows, 7 + 2);
+    assert_eq!(
+        value(&schema, "SELECT group_concat(rowid) FROM bare"),
+        "Text(\"1,3\")"
+    );
+    assert_eq!(value(&schema, "SELECT count(*) FROM log"), "Integer(3)");
+    let error = restore("schema.db", Part::Data, &[]).unwrap_err();
+    assert_eq!(error.cause, Cause::Exists);
+    assert_eq!(value(&schema, "SELECT count(*) FROM bare"), "Integer(2)");
+}
+
+#[test]
+fn a_restore_over_a_live_one_is_beside_it_and_exchanged_on_request() {
+    for journal in ["wal", "delete"] {
+        let world = world();
+        let path = world.folder.join("app.db");
+        let live = shop(&path, journal);
+        let taken = take(&sqlite(&path), &world.context).unwrap();
+        live.execute_batch("DELETE FROM bare; INSERT INTO log VALUES ('late')")
+            .unwrap();
+        let target = sqlite(&path);
+        let made = target
+            .restore(&taken, &RestoreOptions::default(), &world.context)
+            .unwrap();
+        assert!(
+            made.name.ends_with("app.db.restored-20261127_163000"),
+            "{}",
+            made.name
+        );
+        assert_eq!(value(&path, "SELECT count(*) FROM log"), "Integer(4)");
+        let made = target.swap(made, &world.context).unwrap();
+        // The program that had it open all the time sees what was restored.
+        let count = |sql: &str| live.query_row(sql, [], |r| r.get::<_, i64>(0)).unwrap();
+        assert_eq!(count("SELECT count(*) FROM bare"), 2);
+        assert_eq!(count("SELECT count(*) FROM log"), 3);
+        let kept = PathBuf::from(made.kept.unwrap());
+        assert_eq!(value(&kept, "SELECT count(*) FROM log"), "Integer(4)");
+        target.verify(&taken, &world.context).unwrap();
+        let names: Vec<String> = std::fs::read_dir(&world.folder)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.contains("restored") || name.contains(".tmp"))
+            .collect();
+        assert!(names.is_empty(), "{names:?}");
+    }
+}
