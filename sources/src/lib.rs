@@ -11,6 +11,7 @@ mod glob;
 pub mod host;
 #[cfg(unix)]
 mod ignore;
+mod mssql;
 mod owner;
 pub mod pattern;
 mod sqlite;
