@@ -7,10 +7,12 @@
 
 pub mod context;
 pub mod error;
+pub mod program;
 pub mod scratch;
 pub mod secret;
 pub mod settings;
 pub mod several;
+mod stored;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -22,6 +24,7 @@ use hucha_store::source::Profile;
 pub use context::Context;
 pub use error::{Cause, DatabaseError};
 pub use settings::{Address, Settings, Value};
+pub use stored::StoredMember;
 
 /// A database, or another thing that is read and restored like one.
 pub trait Database: Send + Sync {
