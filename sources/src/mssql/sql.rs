@@ -74,6 +74,11 @@ pub(super) fn rename(from: &str, to: &str) -> String {
     format!("ALTER DATABASE {} MODIFY NAME = {}", name(from), name(to))
 }
 
+/// Throws everybody out of a database and gives it another name, in one go: nobody comes in between.
+pub(super) fn take_name(from: &str, to: &str) -> String {
+    format!("{}; {}", access(from, Access::Single), rename(from, to))
+}
+
 /// Who may use a database: `SINGLE_USER`, `MULTI_USER`, `RESTRICTED_USER`; others are thrown out.
 pub(super) fn access(database: &str, who: Access) -> String {
     let who = match who {

@@ -65,38 +65,20 @@ impl Names<'_> {
         } = self;
         let doing = format!("exchange {live} with {new}");
         let mut tell = |sql: &str| session.tell(sql, &doing, Patience::Short);
-        // The only user of it is this session.
-        tell(&format!("USE {}", sql::name(live)))?;
-        tell(&sql::access(live, Access::Single))?;
-        tell(&sql::rename(live, kept))?;
-        tell("USE [master]")?;
-        tell(&sql::rename(new, live))?;
+        tell(&sql::take_name(live, kept))?;
+        tell(&sql::take_name(new, live))?;
         tell(&sql::access(live, *access))?;
         tell(&sql::access(kept, *access))
     }
 
-    /// Gives both their names back, as far as they have changed them.
+    /// Gives both their names back, as far as they have changed them, and lets programs in again.
     fn undo(&self, of: &SqlServer, error: DatabaseError, context: &Context) -> DatabaseError {
         // What is to stop has stopped; this must be done all the same.
         let calm = Context {
             stopper: Stopper::default(),
             ..context.clone()
         };
-        let undone = Session::open(of, &calm).and_then(|mut session| {
-            if catalog::find(&mut session, &self.kept)?.is_some() {
-                let doing = format!("give {} its name back", self.live);
-                let mut tell = |sql: &str| session.tell(sql, &doing, Patience::Short);
-                // Fails when the restored one has not got it yet; then nothing is in the way.
-                let _ = tell(&sql::rename(self.live, self.new));
-                tell(&sql::rename(&self.kept, self.live))?;
-            }
-            let doing = format!("let programs use {} again", self.live);
-            session.tell(
-                &sql::access(self.live, self.access),
-                &doing,
-                Patience::Short,
-            )
-        });
+        let undone = Session::open(of, &calm).and_then(|mut session| self.give_back(&mut session));
         match undone {
             Ok(()) => error,
             Err(why) => {
@@ -108,5 +90,30 @@ impl Names<'_> {
                 error.hint(hint)
             }
         }
+    }
+
+    fn give_back(&self, session: &mut Session<'_>) -> Result<(), DatabaseError> {
+        let Names {
+            live,
+            new,
+            kept,
+            access,
+        } = self;
+        let has_changed = catalog::find(session, kept)?.is_some();
+        let doing = format!("give {live} its name back");
+        let mut tell = |sql: &str| session.tell(sql, &doing, Patience::Short);
+        let mut name = *live;
+        let mut given = Ok(());
+        if has_changed {
+            // Fails when the restored one has not got it yet; then nothing is in the way.
+            let _ = tell(&sql::rename(live, new));
+            given = tell(&sql::rename(kept, live));
+            if given.is_err() {
+                name = kept;
+            }
+        }
+        // The restored one may be closed as well. It is of no matter to the live one.
+        let _ = tell(&sql::access(new, Access::Multi));
+        given.and(tell(&sql::access(name, *access)))
     }
 }

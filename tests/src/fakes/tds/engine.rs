@@ -52,8 +52,8 @@ pub struct Switches {
     pub lose_page: bool,
     /// The check of a database finds damage.
     pub damaged: bool,
-    /// No database gets this name any more.
-    pub refused_name: Option<String>,
+    /// No database gets this name, once for each time that it stands here.
+    pub refused_names: Vec<String>,
     /// The login does not see changes of tables.
     pub hide_changes: bool,
     /// The server is too old to say where new databases lie.

@@ -27,7 +27,11 @@ impl Session {
         if let Some((found, rest)) = matched(&pieces, "RESTORE DATABASE [] FROM DISK = '' WITH") {
             return self.restore(found[0], found[1], rest, reply);
         }
-        let answer = match self.other(sql, &pieces, reply) {
+        let mut statements = pieces.split(|piece| *piece == Piece::Sign(';'));
+        let each = |statement| self.other(sql, statement, reply);
+        // After an error of a statement a batch would go on; nobody relies on that here.
+        let answers: Option<Result<(), Vec<Said>>> = statements.by_ref().map(each).collect();
+        let answer = match answers {
             Some(answer) => answer,
             None => Err(vec![Said::new(
                 102,
@@ -402,7 +406,9 @@ fn file_list(head: &Head, reply: &mut Reply<'_>) {
 }
 
 fn rename(engine: &mut Engine, from: &str, to: &str, reply: &mut Reply<'_>) -> Answer {
-    if engine.switches.refused_name.as_deref() == Some(to) {
+    let refused = &mut engine.switches.refused_names;
+    if let Some(at) = refused.iter().position(|name| name == to) {
+        refused.remove(at);
         let words = "The database could not be exclusively locked to perform the operation.";
         return Err(vec![Said::new(5030, 16, words)]);
     }
