@@ -13,6 +13,7 @@ pub mod host;
 mod ignore;
 mod owner;
 pub mod pattern;
+pub mod postgres;
 mod sqlite;
 pub mod stream;
 pub mod tree;
