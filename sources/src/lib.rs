@@ -14,6 +14,7 @@ mod ignore;
 mod mssql;
 mod owner;
 pub mod pattern;
+pub mod postgres;
 mod sqlite;
 pub mod stream;
 pub mod tree;

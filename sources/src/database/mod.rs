@@ -273,10 +273,11 @@ pub fn compare_rows(
 pub fn open(settings: Settings) -> Result<Box<dyn Database>, DatabaseError> {
     match settings.address.scheme.as_str() {
         "sqlite" => Ok(Box::new(crate::sqlite::Sqlite::new(settings)?)),
+        "postgres" | "postgresql" => Ok(Box::new(crate::postgres::Postgres::new(settings)?)),
         "mssql" | "sqlserver" => Ok(Box::new(crate::mssql::SqlServer::new(settings)?)),
         other => {
             let what = format!("there are no sources at \"{other}:\"");
-            Err(DatabaseError::setting(what).hint("known: sqlite, mssql, file"))
+            Err(DatabaseError::setting(what).hint("known: sqlite, postgres, mssql, file"))
         }
     }
 }

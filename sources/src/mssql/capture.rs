@@ -87,7 +87,7 @@ fn make(of: &SqlServer, context: &Context) -> Result<Made, DatabaseError> {
     catalog::verify(&mut session, &passing.server, true)?;
     let header = catalog::header(&mut session, &passing.server)?;
     header.whole()?;
-    if header.database() != name || !header.has_checksums() {
+    if header.database() != listed.name || !header.has_checksums() {
         let what = format!(
             "the server wrote a backup of {} without what was asked for",
             header.database()

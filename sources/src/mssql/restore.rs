@@ -12,6 +12,9 @@ use crate::child::Stopper;
 use crate::database::error::{Cause, DatabaseError};
 use crate::database::{Context, Part, RestoreOptions, Restored, Stored, Verified, compare_rows};
 
+/// Databases that are made beside one other within a second, at most.
+const MOST_IN_A_SECOND: u32 = 9;
+
 /// Makes a database of a stored backup.
 pub(super) fn restore(
     to: &SqlServer,
@@ -78,25 +81,32 @@ fn free_name(
     wanted: &str,
     stamp: &str,
 ) -> Result<String, DatabaseError> {
-    if catalog::find(session, wanted)?.is_none() {
-        return Ok(wanted.to_owned());
-    }
-    let beside = beside(wanted, "restored", stamp);
-    match catalog::find(session, &beside)? {
-        None => Ok(beside),
-        Some(_) => {
-            let what = format!("the databases {wanted} and {beside} are there already");
-            Err(DatabaseError::new(Cause::Exists, what).hint("name another one"))
-        }
+    match catalog::find(session, wanted)? {
+        None => Ok(wanted.to_owned()),
+        Some(_) => free_beside(session, wanted, &format!("restored_{stamp}")),
     }
 }
 
-/// A name beside another, cut to what a name may have.
-pub(super) fn beside(name: &str, what: &str, stamp: &str) -> String {
-    let end = format!("_{what}_{stamp}");
-    let room = MAX_NAME.saturating_sub(end.chars().count());
-    let kept: String = name.chars().take(room).collect();
-    format!("{kept}{end}")
+/// A name beside another that no database has.
+pub(super) fn free_beside(
+    session: &mut Session<'_>,
+    name: &str,
+    what: &str,
+) -> Result<String, DatabaseError> {
+    for number in 1..=MOST_IN_A_SECOND {
+        let end = match number {
+            1 => format!("_{what}"),
+            _ => format!("_{what}_{number}"),
+        };
+        let room = MAX_NAME.saturating_sub(end.chars().count());
+        let kept: String = name.chars().take(room).collect();
+        let beside = format!("{kept}{end}");
+        if catalog::find(session, &beside)?.is_none() {
+            return Ok(beside);
+        }
+    }
+    let what = format!("{name}_{what} and others like it are there already");
+    Err(DatabaseError::new(Cause::Exists, what).hint("name another database, or drop some"))
 }
 
 /// Puts the stored bytes where the server sees them.

@@ -2,7 +2,7 @@
 //! one is thrown out, and nobody comes in while it is done. When the second name cannot be given,
 //! the first is given back.
 
-use super::restore::beside;
+use super::restore::free_beside;
 use super::session::{Patience, Session};
 use super::sql::{self, Access};
 use super::{SqlServer, catalog};
@@ -25,10 +25,11 @@ pub(super) fn swap(
     catalog::database(&mut session, &restored.name)?.online(&restored.name)?;
     let listed = catalog::database(&mut session, live)?;
     listed.online(live)?;
+    let before = format!("before_restore_{}", context.stamp);
     let names = Names {
         live,
         new: &restored.name,
-        kept: beside(live, "before_restore", &context.stamp),
+        kept: free_beside(&mut session, live, &before)?,
         access: match listed.access.as_str() {
             "RESTRICTED_USER" => Access::Restricted,
             "SINGLE_USER" => Access::Single,

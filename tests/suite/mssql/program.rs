@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use hucha_tests::fakes::tds::Database;
+use hucha_tests::fakes::tds::{Database, certificate};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -151,4 +151,61 @@ fn whoever_is_interrupted_cancels() {
     assert_eq!(running.wait().code(), 130);
     stage.assert_clean();
     assert!(world.snapshots().is_empty());
+}
+
+#[test]
+fn the_page_holds_what_it_says() {
+    let (world, stage) = (World::empty(), Stage::with(true));
+    for name in ["inventario", "auditoria"] {
+        let database = Database::new(name, &[("dbo.entry", 300)]);
+        stage
+            .fake
+            .engine()
+            .databases
+            .insert(name.to_owned(), database);
+    }
+    let page = format!("{}/../docs/guide/mssql.md", env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(page).unwrap();
+    let blocks: Vec<&str> = page.split("```sh\n").skip(1).collect();
+    assert_eq!(blocks.len(), 4, "a page that lost its commands");
+    let script = blocks
+        .iter()
+        .map(|block| block.split("```").next().unwrap())
+        .collect::<String>();
+    fs::write(world.path("server.pem"), certificate()).unwrap();
+    fs::write(world.path("home/.hucha-password"), "a password for paper\n").unwrap();
+    fs::create_dir(world.path("erp")).unwrap();
+    fs::write(world.path("erp/.env"), "MODE=live\n").unwrap();
+    // What is at other places here: the server, its password and certificate, folders.
+    let options = format!(
+        "server_dir=C:%5CBack%20up%27s&local_dir={}&trust_certificate={}",
+        stage.folder().display(),
+        world.typed("server.pem")
+    );
+    let script = script
+        .replace("db.example", &format!("127.0.0.1:{}", stage.fake.port()))
+        .replace("server_dir=/var/opt/mssql/hucha", &options)
+        .replace("'the password of the login'", "\"$PASSWORD_OF_THIS_TEST\"")
+        .replace("/mnt/backup/erp", &world.typed("repo"))
+        .replace("/srv/erp", &world.typed("erp"));
+    fs::write(world.path("script"), script).unwrap();
+    let line = "ln -s $hucha home/hucha; PATH=$PWD/home:$PATH bash -euxo pipefail script";
+    let ran = world
+        .bash(line)
+        .env("PASSWORD_OF_THIS_TEST", PASSWORD)
+        .run()
+        .expect(0);
+    assert!(
+        ran.text().contains("inventario_before_restore_"),
+        "{}",
+        ran.text()
+    );
+    let names = stage.names().join(" ");
+    assert!(names.contains("inventario_restored_"), "{names}");
+    assert!(
+        fs::read(world.path("inventario.bak"))
+            .unwrap()
+            .starts_with(b"TAPE")
+    );
+    stage.assert_clean();
 }

@@ -67,9 +67,17 @@ fn a_database_comes_back_under_a_new_name() {
         .unwrap();
     assert_eq!(counted.as_deref(), Some("120"));
 
+    // Within the same second.
+    let again = target.restore(&taken, &RestoreOptions::default(), &stage.context);
+    assert_eq!(again.unwrap().name, "users_restored_20261127_163000_2");
+    for number in 3..=9 {
+        let database = Database::new("x", &[]);
+        let name = format!("users_restored_20261127_163000_{number}");
+        stage.fake.engine().databases.insert(name, database);
+    }
     let error = target.restore(&taken, &RestoreOptions::default(), &stage.context);
     assert_told(&error.unwrap_err(), Cause::Exists, "are there already");
-    assert_eq!(stage.names().len(), 2);
+    stage.assert_clean();
 }
 
 #[test]
@@ -165,6 +173,19 @@ fn rows_that_come_in_the_middle_are_in_the_backup() {
         stage.fake.engine().databases["copy"].rows()["dbo.account"],
         125
     );
+}
+
+#[test]
+fn capitals_are_of_no_matter_where_the_server_says_so() {
+    let stage = Stage::new();
+    let taken = stage.take("USERS").unwrap();
+    assert_eq!(taken.rows()[0], ("dbo.account", 120));
+    assert_eq!(taken.member.property("database"), Some("users"));
+    let target = stage.plain("Users");
+    let made = target
+        .restore(&taken, &RestoreOptions::default(), &stage.context)
+        .unwrap();
+    assert_eq!(made.name, "Users_restored_20261127_163000");
 }
 
 #[test]

@@ -175,11 +175,11 @@ impl Session {
             reply.failed(&all);
             Ok(Outcome::Answered)
         };
-        let (switches, first) = {
+        let (switches, name, first) = {
             let engine = self.shared.engine();
             let switches = engine.switches.clone();
             match begin(&engine, name, path, rest) {
-                Ok(database) => (switches, bak::encode(name, database)),
+                Ok((name, database)) => (switches, name.clone(), bak::encode(name, database)),
                 Err(said) => return fail(vec![said, end]),
             }
         };
@@ -208,7 +208,7 @@ impl Session {
             return Ok(Outcome::Cancelled);
         }
         let mut engine = self.shared.engine();
-        let Some(database) = engine.databases.get_mut(name) else {
+        let Some(database) = engine.databases.get_mut(&name) else {
             return Ok(Outcome::Broken);
         };
         if switches.busy
@@ -216,7 +216,7 @@ impl Session {
         {
             *database.changes.entry(table).or_default() += 2;
         }
-        let mut bytes = bak::encode(name, database);
+        let mut bytes = bak::encode(&name, database);
         if switches.flip {
             let at = bytes.len() - 5000;
             bytes[at] ^= 1;
@@ -281,8 +281,10 @@ fn begin<'a>(
     name: &str,
     path: &str,
     rest: &[Piece],
-) -> Result<&'a Database, Said> {
-    let Some(database) = engine.databases.get(name) else {
+) -> Result<(&'a String, &'a Database), Said> {
+    let mut databases = engine.databases.iter();
+    let found = databases.find(|(known, _)| is_same(known, name));
+    let Some((name, database)) = found else {
         let words = format!("Database '{name}' does not exist.");
         return Err(Said::new(911, 16, words));
     };
@@ -306,7 +308,7 @@ fn begin<'a>(
             return Err(Said::new(50000, 16, format!("the fake wants {wanted}")));
         }
     }
-    Ok(database)
+    Ok((name, database))
 }
 
 /// What a restore makes.
@@ -499,8 +501,9 @@ fn select(
 
 fn databases(engine: &Engine, pieces: &[Piece], reply: &mut Reply<'_>) {
     let text = |text: &str| Cell::Text(Some(text.to_owned()));
-    let row = |database: &Database| {
+    let row = |(name, database): (&String, &Database)| {
         vec![
+            text(name),
             text(&database.state),
             text(&database.access),
             text("FULL"),
@@ -511,6 +514,7 @@ fn databases(engine: &Engine, pieces: &[Piece], reply: &mut Reply<'_>) {
         ]
     };
     let columns = [
+        "name",
         "state",
         "access",
         "recovery",
@@ -520,11 +524,20 @@ fn databases(engine: &Engine, pieces: &[Piece], reply: &mut Reply<'_>) {
         "sees_changes",
     ];
     let found = match pieces.last() {
-        Some(Piece::Text(name)) => engine.databases.get(name).map(row),
+        Some(Piece::Text(name)) => engine
+            .databases
+            .iter()
+            .find(|(known, _)| is_same(known, name))
+            .map(row),
         _ => None,
     };
-    let like = row(&Database::default());
+    let like = row((&String::new(), &Database::default()));
     reply.rows(&columns, &found.into_iter().collect::<Vec<_>>(), &like);
+}
+
+/// Whether two names are one to the server: its collation does not tell capitals from others.
+fn is_same(one: &str, other: &str) -> bool {
+    one.to_lowercase() == other.to_lowercase()
 }
 
 fn counts(engine: &Engine, sql: &str, pieces: &[Piece], reply: &mut Reply<'_>) -> Answer {
@@ -533,10 +546,10 @@ fn counts(engine: &Engine, sql: &str, pieces: &[Piece], reply: &mut Reply<'_>) -
         _ => None,
     });
     let name = names.last().unwrap_or_default();
-    let database = engine
-        .databases
-        .get(name)
-        .filter(|database| database.state == "ONLINE");
+    let mut databases = engine.databases.iter();
+    let found = databases.find(|(known, _)| is_same(known, name));
+    let found = found.map(|(_, database)| database);
+    let database = found.filter(|database| database.state == "ONLINE");
     let Some(database) = database else {
         let words = format!("Database '{name}' cannot be opened because it is offline.");
         return Err(vec![Said::new(942, 14, words)]);
