@@ -7,7 +7,9 @@
 
 pub mod context;
 pub mod error;
+pub mod export;
 pub mod program;
+pub mod rehearsal;
 pub mod scratch;
 pub mod secret;
 pub mod settings;
@@ -76,6 +78,12 @@ pub trait Database: Send + Sync {
     /// # Errors
     /// [`Cause::Differs`] when it does not.
     fn verify(&self, stored: &dyn Stored, context: &Context) -> Result<Verified, DatabaseError>;
+
+    /// Removes a database of this server (or a file) that a rehearsal made.
+    ///
+    /// # Errors
+    /// When it stays.
+    fn remove(&self, name: &str, context: &Context) -> Result<(), DatabaseError>;
 
     /// Runs a query in the database that this address names, and answers its first value as text.
     ///

@@ -271,6 +271,12 @@ impl Database for Postgres {
         restore::verify(self, stored, context)
     }
 
+    fn remove(&self, name: &str, context: &Context) -> Result<(), DatabaseError> {
+        let server = restore::maintenance(&self.place, context)?;
+        let name = names::quoted(name);
+        server.run(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+    }
+
     fn query(&self, sql: &str, context: &Context) -> Result<Option<String>, DatabaseError> {
         Session::open(&self.place.login(context)?, context)?.value(sql)
     }
