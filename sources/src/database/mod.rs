@@ -10,6 +10,7 @@ pub mod error;
 pub mod export;
 pub mod program;
 pub mod rehearsal;
+pub mod rows;
 pub mod scratch;
 pub mod secret;
 pub mod settings;

@@ -122,6 +122,7 @@ pub(super) struct Copying {
     ended: bool,
     table: String,
     columns: String,
+    key: String,
     quoted: String,
     order: Order,
 }
@@ -145,6 +146,7 @@ impl Copying {
             ended: false,
             table: table.name.shown(),
             columns: table.columns.join(", "),
+            key: table.key.join(", "),
             quoted: table.name.quoted(),
             order,
         })
@@ -207,6 +209,7 @@ impl Bytes for Copying {
             rows: vec![(self.table.clone(), self.lines)],
             properties: vec![
                 property("columns", &self.columns),
+                property("key", &self.key),
                 property("order", self.order.word()),
                 property("table", &self.quoted),
             ],

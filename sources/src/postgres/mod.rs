@@ -15,6 +15,7 @@ mod fill;
 mod names;
 mod place;
 mod restore;
+pub(crate) mod rows;
 mod session;
 mod swap;
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod copy;
 mod parts;
 mod reading;
 mod restore;
+pub(crate) mod rows;
 mod swap;
 #[cfg(test)]
 mod tests;
