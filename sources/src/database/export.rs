@@ -76,7 +76,7 @@ pub fn folder(stored: &dyn Stored, path: &Path) -> Result<u64, DatabaseError> {
     Err(DatabaseError::setting(what))
 }
 
-/// A PostgreSQL database as a script for `psql`: the structure, rows by COPY, and what follows them.
+/// A PostgreSQL database as a script for `psql`: the structure, rows by COPY, and what follows.
 fn script(stored: &dyn Stored, out: &mut dyn Write) -> Result<(), DatabaseError> {
     let has = |name: &str| stored.streams().iter().any(|stream| stream.name == name);
     if has("schema.pre.sql") {

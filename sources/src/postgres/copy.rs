@@ -1,8 +1,8 @@
 //! The rows of one table, in the order of its key where that is cheap enough.
 //!
 //! Rows in the order of a key hardly move from night to night, whatever the server does with its
-//! pages: measured on a shop of 450 MB, what is left after delta compression halves. But a sort that
-//! does not fit the server's memory goes to its disk; then rows are taken as they lie.
+//! pages: measured on a shop of 450 MB, what is left after delta compression halves. But a sort
+//! that does not fit the server's memory goes to its disk; then rows are taken as they lie.
 
 use std::sync::Arc;
 

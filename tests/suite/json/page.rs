@@ -207,7 +207,8 @@ fn quoted(text: &str) -> Option<&str> {
 fn the_page_can_fail() {
     let page = Page::parse(
         "## `a`: by `x`\n| field | type | |\n|---|---|---|\n| `n` | number | |\n\
-         | `o` | list of part, optional | |\n| `m` | map of number, optional | |\n## `b`\n| all of [`a`](#a) | | |\n\
+         | `o` | list of part, optional | |\n| `m` | map of number, optional | |\n\
+         ## `b`\n| all of [`a`](#a) | | |\n\
          ## Parts\n### `part`\n| `t` | time or null | |\n",
     );
     let faults = |line: &str| {
