@@ -30,9 +30,7 @@ pub(crate) fn serve(stream: &TcpStream, shared: &Shared) {
             text.len()
         );
         let sent = &text.as_bytes()[..if cut { text.len() / 2 } else { text.len() }];
-        let done = writer
-            .write_all(head.as_bytes())
-            .and_then(|()| writer.write_all(sent));
+        let done = writer.write_all(&[head.as_bytes(), sent].concat());
         if cut || done.is_err() {
             return;
         }
