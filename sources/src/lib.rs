@@ -14,6 +14,7 @@ pub mod host;
 mod ignore;
 mod owner;
 pub mod pattern;
+pub mod postgres;
 mod sqlite;
 pub mod stream;
 pub mod tree;

@@ -8,6 +8,9 @@ use crate::entry::Xattr;
 /// and no restore sets it.
 pub const ATTRIBUTE: &[u8] = b"hucha.stream";
 
+/// Property of a member that may have nothing where it had something before.
+pub const MAY_BE_EMPTY: &str = "allow_empty";
+
 /// Most warnings of a member that a manifest lists.
 pub const MAX_WARNINGS: usize = 5;
 

@@ -3,6 +3,7 @@
 mod archive;
 mod cache;
 mod check;
+mod database;
 mod diff;
 mod exclude;
 mod find;
@@ -16,12 +17,14 @@ mod restore;
 mod rewrite;
 mod show;
 mod snapshot;
+mod source;
 mod tag;
 mod tree;
 
 pub use archive::{ArchiveArgs, FormatArg};
 pub use cache::{CacheArgs, CacheCommand};
 pub use check::{CheckArgs, LevelArg};
+pub use database::{ManifestArgs, MergeArg, ToArgs};
 pub use diff::DiffArgs;
 pub use exclude::ExcludeArgs;
 pub use find::{FindArgs, KindArg};
@@ -35,6 +38,7 @@ pub use restore::{ChoiceArgs, OverwriteArg, RestoreArgs};
 pub use rewrite::RewriteArgs;
 pub use show::{CatArgs, FilterArgs, LsArgs, SnapshotsArgs, StatsArgs};
 pub use snapshot::SnapshotArgs;
+pub use source::SourceArgs;
 pub use tag::{ProtectArgs, TagArgs};
 pub use tree::TreeArgs;
 
@@ -155,8 +159,8 @@ pub enum Command {
     Init(InitArgs),
     /// Take a snapshot of files, folders, standard input or a command's output
     Snapshot(Box<SnapshotArgs>),
-    /// Write a snapshot, or a part of it, into a folder
-    Restore(RestoreArgs),
+    /// Write a snapshot, or a part of it, into a folder, or a member into a database
+    Restore(Box<RestoreArgs>),
     /// Write a snapshot, or a part of it, as a tar or zip file
     Archive(ArchiveArgs),
     /// List the snapshots
@@ -165,6 +169,8 @@ pub enum Command {
     Ls(LsArgs),
     /// Print a file of a snapshot
     Cat(CatArgs),
+    /// Print what a snapshot says of itself and its members, as JSON
+    Manifest(ManifestArgs),
     /// Find files in all snapshots, and tell which versions are where
     Find(FindArgs),
     /// Show what differs between two snapshots

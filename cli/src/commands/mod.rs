@@ -5,6 +5,7 @@ mod browse;
 mod cache;
 mod check;
 mod choice;
+mod database;
 mod diff;
 mod find;
 mod forget;
@@ -71,6 +72,7 @@ fn dispatch(run: &mut Run, command: Command) -> Outcome {
         Command::Snapshots(args) => snapshots::snapshots(run, &args),
         Command::Ls(args) => browse::ls(run, &args),
         Command::Cat(args) => browse::cat(run, &args),
+        Command::Manifest(args) => database::manifest(run, &args),
         Command::Find(args) => find::find(run, &args),
         Command::Diff(args) => diff::diff(run, &args),
         Command::Stats(args) => stats::stats(run, &args),

@@ -8,6 +8,7 @@ use hucha_store::restore::StreamReport;
 use hucha_store::source::Problem;
 use serde::Serialize;
 
+use super::members::MemberObject;
 use crate::errors::Failure;
 use crate::times::rfc3339;
 
@@ -125,6 +126,7 @@ pub struct Snapshot {
     problem_count: u64,
     duration_ms: u64,
     program: String,
+    members: Vec<MemberObject>,
     #[serde(skip_serializing_if = "Option::is_none")]
     forgotten: Option<String>,
 }
@@ -157,6 +159,7 @@ impl Snapshot {
             problem_count: manifest.problem_count,
             duration_ms: manifest.duration_ms,
             program: manifest.program.clone(),
+            members: manifest.members.iter().map(Into::into).collect(),
             forgotten: None,
         }
     }

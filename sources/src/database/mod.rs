@@ -7,10 +7,12 @@
 
 pub mod context;
 pub mod error;
+pub mod program;
 pub mod scratch;
 pub mod secret;
 pub mod settings;
 pub mod several;
+mod stored;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -22,6 +24,7 @@ use hucha_store::source::Profile;
 pub use context::Context;
 pub use error::{Cause, DatabaseError};
 pub use settings::{Address, Settings, Value};
+pub use stored::StoredMember;
 
 /// A database, or another thing that is read and restored like one.
 pub trait Database: Send + Sync {
@@ -271,9 +274,10 @@ pub fn open(settings: Settings) -> Result<Box<dyn Database>, DatabaseError> {
     match settings.address.scheme.as_str() {
         "firestore" => Ok(Box::new(crate::firestore::Firestore::new(settings)?)),
         "sqlite" => Ok(Box::new(crate::sqlite::Sqlite::new(settings)?)),
+        "postgres" | "postgresql" => Ok(Box::new(crate::postgres::Postgres::new(settings)?)),
         other => {
             let what = format!("there are no sources at \"{other}:\"");
-            Err(DatabaseError::setting(what).hint("known: firestore, sqlite, file"))
+            Err(DatabaseError::setting(what).hint("known: sqlite, postgres, firestore, file"))
         }
     }
 }
