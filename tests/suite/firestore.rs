@@ -1,6 +1,7 @@
 //! Firestore through the real client: against a service played here ([`hucha_tests::fakes`]), and
 //! against Google's emulator where that is installed.
 
+mod binary;
 mod emulator;
 mod failures;
 mod restores;

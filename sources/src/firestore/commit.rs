@@ -253,7 +253,10 @@ impl Writer {
 }
 
 fn delete_unchanged(client: &Client, all: &[(String, String)]) -> Result<Value, CallError> {
-    let delete = |(time, name): &(String, String)| json!({"delete": client.place.full(name), "currentDocument": {"updateTime": time}});
+    let delete = |(time, name): &(String, String)| {
+        let full = client.place.full(name);
+        json!({"delete": full, "currentDocument": {"updateTime": time}})
+    };
     let writes: Vec<Value> = all.iter().map(delete).collect();
     client.post("", "commit", &json!({"writes": writes}))
 }

@@ -10,7 +10,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use super::client::Client;
-use super::pages::{Pages, What, collections, repeated};
+use super::pages::{Limit, Pages, What, collections, repeated};
 use super::value::Document;
 use crate::database::error::DatabaseError;
 
@@ -20,6 +20,7 @@ pub(super) struct Walk {
     what: What,
     /// Calls at the same time.
     at_once: usize,
+    limit: Limit,
     /// Collections that are open, each below a document of the one before.
     open: Vec<Open>,
 }
@@ -46,6 +47,7 @@ impl Walk {
     pub fn new(client: Arc<Client>, what: What, at_once: usize) -> Walk {
         let open = vec![Open::new(what.collection.clone())];
         Walk {
+            limit: Limit::new(what.page),
             client,
             what,
             at_once: at_once.max(1),
@@ -54,7 +56,7 @@ impl Walk {
     }
 
     /// The next page of a collection.
-    fn page(&self, open: &mut Open, token: &str) -> Result<(), DatabaseError> {
+    fn page(&mut self, open: &mut Open, token: &str) -> Result<(), DatabaseError> {
         let query = self.query(token);
         let mut answer = self.client.get(&open.name, &query)?;
         let mut found = Vec::new();
@@ -74,6 +76,7 @@ impl Walk {
                 below: Vec::new(),
             });
         }
+        self.limit.learn(found.iter().map(|one| &one.document));
         self.look_below(&mut found)?;
         open.queue.extend(found);
         open.next = match answer["nextPageToken"].as_str() {
@@ -94,7 +97,7 @@ impl Walk {
                 .map(|(s, n)| format!("readTime.seconds={s}&readTime.nanos={n}"))
                 .unwrap_or_default(),
         };
-        let mut query = format!("showMissing=true&pageSize={}&{time}", self.what.page);
+        let mut query = format!("showMissing=true&pageSize={}&{time}", self.limit.now);
         if !token.is_empty() {
             query.push_str(&format!("&pageToken={}", coded(token)));
         }

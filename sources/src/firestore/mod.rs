@@ -40,7 +40,7 @@ use auth::{Account, Who};
 use client::{Client, SERVICE, Way};
 use names::Place;
 use pace::{Clock, Machine};
-use pages::{Ahead, Pages, Range, Sorted, What};
+use pages::{Ahead, Limit, Pages, Range, Sorted, What};
 use reading::{Lines, Notes};
 
 /// Who reads needs this role, who writes that.
@@ -219,6 +219,7 @@ impl Firestore {
                 what: what.clone(),
                 bounds: (from, to),
                 last: None,
+                limit: Limit::new(what.page),
             }) as Box<dyn Pages>
         };
         let mut warning = None;

@@ -21,6 +21,42 @@ const FIRST: &str = "__id-9223372036854775808__";
 /// Pages that a range may be ahead of who reads it.
 const AHEAD: usize = 4;
 
+/// About how many bytes an answer should have.
+const ANSWER: usize = 8 << 20;
+/// Documents in the first answer, when nobody knows yet how large they are.
+const FIRST_PAGE: u64 = 20;
+
+/// How many documents are asked for at a time: fewer when they are large, so that memory has a
+/// bound.
+pub(super) struct Limit {
+    most: u64,
+    /// The next time.
+    pub now: u64,
+}
+
+impl Limit {
+    /// At most so many.
+    pub fn new(most: u64) -> Limit {
+        Limit {
+            most,
+            now: most.min(FIRST_PAGE),
+        }
+    }
+
+    /// Learns from what came.
+    pub fn learn<'d>(&mut self, documents: impl Iterator<Item = &'d Document>) {
+        let (mut count, mut weight) = (0, 0);
+        for document in documents {
+            count += 1;
+            weight += document.weight();
+        }
+        if count > 0 {
+            let fit = ANSWER / (weight / count).max(1);
+            self.now = u64::try_from(fit).unwrap_or(u64::MAX).clamp(1, self.most);
+        }
+    }
+}
+
 /// Documents, some at a time.
 pub(super) trait Pages: Send {
     /// The next ones; none when all came and that is certain.
@@ -153,6 +189,8 @@ pub(super) struct Range {
     pub bounds: (Option<String>, Option<String>),
     /// The last that came.
     pub last: Option<String>,
+    /// How many are asked for.
+    pub limit: Limit,
 }
 
 impl Pages for Range {
@@ -162,7 +200,7 @@ impl Pages for Range {
             "from": [{"allDescendants": true}],
             "where": within(&self.client, &self.what.collection, from, to),
             "orderBy": [{"field": {"fieldPath": "__name__"}, "direction": "ASCENDING"}],
-            "limit": self.what.page,
+            "limit": self.limit.now,
         });
         if let Some(last) = &self.last {
             let name = self.client.place.full(last);
@@ -183,6 +221,7 @@ impl Pages for Range {
                 page.push(Document::of_answer(document.take(), place, times)?);
             }
         }
+        self.limit.learn(page.iter());
         if let Some(document) = page.last() {
             self.last = Some(document.name.clone());
         }
@@ -331,5 +370,41 @@ impl Sorted {
         }
         self.last = Some(document.name.clone());
         Ok(Some(document))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_documents_come_in_small_pages() {
+        let of = |bytes: usize| Document {
+            name: "a/b".into(),
+            fields: json!({"t": {"stringValue": "x".repeat(bytes)}})
+                .as_object()
+                .unwrap()
+                .clone(),
+            times: None,
+        };
+        let mut limit = Limit::new(300);
+        assert_eq!(limit.now, 20);
+        limit.learn([of(100), of(200)].iter());
+        assert_eq!(limit.now, 300);
+        limit.learn([of(1 << 20), of(1 << 20)].iter());
+        assert_eq!(limit.now, 7);
+        limit.learn([].iter());
+        assert_eq!(limit.now, 7);
+        assert_eq!(Limit::new(3).now, 3);
+    }
+
+    #[test]
+    fn moments_are_whole_microseconds() {
+        let cut = whole_microseconds("2026-11-27T21:45:11.482423999Z");
+        assert_eq!(cut, "2026-11-27T21:45:11.482423Z");
+        assert_eq!(
+            whole_microseconds("2026-11-27T21:45:11Z"),
+            "2026-11-27T21:45:11Z"
+        );
     }
 }

@@ -108,6 +108,15 @@ impl Document {
         Ok(line)
     }
 
+    /// About how many bytes it takes.
+    pub fn weight(&self) -> usize {
+        let fields = self.fields.iter();
+        self.name.len()
+            + fields
+                .map(|(name, value)| name.len() + weight(value))
+                .sum::<usize>()
+    }
+
     /// The same without times: what a restore can bring back.
     pub fn timeless(mut self) -> Document {
         self.times = None;
@@ -122,6 +131,15 @@ impl Document {
                 .for_each(|v| move_value(v, from, to));
         }
         self
+    }
+}
+
+fn weight(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len() + 24,
+        Value::Array(all) => all.iter().map(weight).sum(),
+        Value::Object(map) => map.iter().map(|(name, v)| name.len() + weight(v)).sum(),
+        _ => 16,
     }
 }
 

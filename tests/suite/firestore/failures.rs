@@ -50,70 +50,75 @@ fn what_passes_is_tried_again() {
     }
 }
 
-#[test]
-fn what_does_not_pass_leaves_no_snapshot() {
-    let faults = |set: &dyn Fn(&mut Faults)| {
-        let mut faults = Faults::default();
-        set(&mut faults);
-        faults
-    };
-    let cases: [(&str, Faults, Cause, &str); 9] = [
+fn faults(set: impl Fn(&mut Faults)) -> Faults {
+    let mut faults = Faults::default();
+    set(&mut faults);
+    faults
+}
+
+/// Options, faults, and what is said; a part of it, or one of several.
+fn cases() -> Vec<(&'static str, Faults, Cause, &'static str)> {
+    vec![
         (
             "",
-            faults(&|f| f.deny = true),
+            faults(|f| f.deny = true),
             Cause::Denied,
             "roles/datastore.viewer",
         ),
         (
             "&tries=2",
-            faults(&|f| f.busy = 99),
+            faults(|f| f.busy = 99),
             Cause::Unreachable,
             "(2 tries)",
         ),
         (
             "&tries=2",
-            faults(&|f| f.cut = 99),
+            faults(|f| f.cut = 99),
             Cause::Unreachable,
             "not whole|cannot be reached",
         ),
         (
             "",
-            faults(&|f| f.wrong_type = true),
+            faults(|f| f.wrong_type = true),
             Cause::Incomplete,
             "\"amount\" with a integerValue",
         ),
         (
             "&read=list",
-            faults(&|f| f.repeat_pages = true),
+            faults(|f| f.repeat_pages = true),
             Cause::Incomplete,
             "repeats a page",
         ),
         (
             "",
-            faults(&|f| f.repeat_queries = true),
+            faults(|f| f.repeat_queries = true),
             Cause::Incomplete,
             "a page came twice",
         ),
         (
             "",
-            faults(&|f| f.lose_document = true),
+            faults(|f| f.lose_document = true),
             Cause::Incomplete,
             "service counts",
         ),
         (
             "",
-            faults(&|f| f.too_old = true),
+            faults(|f| f.too_old = true),
             Cause::Incomplete,
             "pitr=true",
         ),
         (
             "&tries=2",
-            faults(&|f| (f.busy, f.retry_after) = (1, Some(1000))),
+            faults(|f| (f.busy, f.retry_after) = (1, Some(1000))),
             Cause::Unreachable,
             "try later",
         ),
-    ];
-    for (options, faults, cause, part) in cases {
+    ]
+}
+
+#[test]
+fn what_does_not_pass_leaves_no_snapshot() {
+    for (options, faults, cause, part) in cases() {
         let scene = scene();
         fill(&scene.fake, SHOP);
         scene.fake.fail(faults.clone());

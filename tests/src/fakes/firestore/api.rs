@@ -294,7 +294,10 @@ fn run_query(asked: &Asked<'_>) -> Answer {
         all.remove(0);
     }
     let read = to_text(asked.time);
-    let answer = |(name, document): &(Name, Document)| json!({"document": asked.document(&name.0, document), "readTime": read});
+    let answer = |(name, document): &(Name, Document)| {
+        let document = asked.document(&name.0, document);
+        json!({"document": document, "readTime": read})
+    };
     let mut answers: Vec<Value> = all.iter().map(answer).collect();
     if answers.is_empty() {
         answers.push(json!({"readTime": read}));
