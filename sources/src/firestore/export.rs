@@ -12,9 +12,9 @@ use serde_json::{Map, Value, json};
 use super::merge::{collection, each_document, origin};
 use super::names::file_name;
 use super::value::Document;
+use crate::database::Stored;
 use crate::database::error::{Cause, DatabaseError};
 use crate::database::scratch::private_file;
-use crate::database::{Context, Stored};
 
 /// The file that describes the others.
 const METADATA: &str = "_metadata.json";
@@ -26,22 +26,20 @@ pub struct Exported {
     pub files: Vec<String>,
     /// Documents in them.
     pub documents: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
     /// What became something else, and how often: `timestamps became text: 12`.
     pub lost: Vec<String>,
 }
 
-/// Writes the files into a folder that is there, each 0600.
+/// Writes the files, each 0600, into a folder, which is made (0700) when it is not there.
 ///
 /// # Errors
 /// When the member is no Firestore database, it cannot be read, or a file is there already or
-/// cannot be written; none of the files is left then.
-pub fn export(
-    stored: &dyn Stored,
-    folder: &Path,
-    context: &Context,
-) -> Result<Exported, DatabaseError> {
+/// cannot be written; nothing that was made is left then.
+pub fn export(stored: &dyn Stored, folder: &Path) -> Result<Exported, DatabaseError> {
     let place = origin(stored)?;
-    let mut made = Made::default();
+    let mut made = Made::in_folder(folder)?;
     let mut lost = Lost::default();
     let mut collections = Map::new();
     let mut documents = 0;
@@ -53,7 +51,7 @@ pub fn export(
         let written = |e| no_file(folder, &name, &e);
         tree.begin_file().map_err(written)?;
         let mut counted = 0;
-        each_document(stored, stream, context, &mut |document| {
+        each_document(stored, stream, None, &mut |document| {
             counted += 1;
             tree.document(&document).map_err(written)
         })?;
@@ -78,9 +76,11 @@ pub fn export(
     });
     let mut file = made.file(folder, METADATA)?;
     writeln!(file, "{metadata:#}").map_err(|e| no_file(folder, METADATA, &e))?;
+    let (files, bytes) = made.keep();
     Ok(Exported {
-        files: made.keep(),
+        files,
         documents,
+        bytes,
         lost,
     })
 }
@@ -103,28 +103,55 @@ fn no_file(folder: &Path, name: &str, error: &std::io::Error) -> DatabaseError {
     }
 }
 
-/// Files that go unless all of them are there.
-#[derive(Default)]
-struct Made(Vec<(PathBuf, String)>);
+/// Files that go unless all of them are there, and their folder when it was made for them.
+struct Made {
+    folder: Option<PathBuf>,
+    files: Vec<(PathBuf, String)>,
+}
 
 impl Made {
+    fn in_folder(folder: &Path) -> Result<Made, DatabaseError> {
+        let mut builder = fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        let is_new = match builder.create(folder) {
+            Ok(()) => true,
+            Err(_) if folder.is_dir() => false,
+            Err(e) => return Err(no_file(folder, "", &e)),
+        };
+        Ok(Made {
+            folder: is_new.then(|| folder.to_owned()),
+            files: Vec::new(),
+        })
+    }
+
     fn file(&mut self, folder: &Path, name: &str) -> Result<File, DatabaseError> {
         let path = folder.join(name);
         let file = private_file(&path).map_err(|e| no_file(folder, name, &e))?;
-        self.0.push((path, name.to_owned()));
+        self.files.push((path, name.to_owned()));
         Ok(file)
     }
 
-    fn keep(mut self) -> Vec<String> {
-        self.0.drain(..).map(|(_, name)| name).collect()
+    /// All are there: their names, and how many bytes they have.
+    fn keep(mut self) -> (Vec<String>, u64) {
+        self.folder = None;
+        let files = std::mem::take(&mut self.files).into_iter();
+        let size = |path: &Path| fs::metadata(path).map_or(0, |meta| meta.len());
+        files.fold((Vec::new(), 0), |(mut names, bytes), (path, name)| {
+            names.push(name);
+            (names, bytes + size(&path))
+        })
     }
 }
 
 impl Drop for Made {
     fn drop(&mut self) {
-        for (path, _) in &self.0 {
-            // What cannot be removed is for who looks at the error.
+        // What cannot be removed is for who looks at the error.
+        for (path, _) in &self.files {
             let _ = fs::remove_file(path);
+        }
+        if let Some(folder) = &self.folder {
+            let _ = fs::remove_dir(folder);
         }
     }
 }
@@ -325,7 +352,7 @@ fn free(key: &str, taken: &BTreeSet<String>, lost: &mut Lost) -> String {
 mod tests {
     use super::*;
     use crate::database::StoredStream;
-    use crate::database::testing::{Taken, context};
+    use crate::database::testing::Taken;
     use hucha_store::member::StreamFacts;
 
     fn taken(lines: &[(&str, Value)]) -> Taken {
@@ -380,11 +407,12 @@ mod tests {
             ),
             ("c/z", json!({})),
         ]);
-        let context = context(keep.path());
-        let exported = export(&stored, keep.path(), &context).unwrap();
+        let folder = keep.path().join("out");
+        let exported = export(&stored, &folder).unwrap();
         assert_eq!(exported.files, ["c.json", "_metadata.json"]);
         assert_eq!(exported.documents, 7);
-        let text = fs::read_to_string(keep.path().join("c.json")).unwrap();
+        assert!(exported.bytes > 300);
+        let text = fs::read_to_string(folder.join("c.json")).unwrap();
         let read: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(
             read,
@@ -399,7 +427,7 @@ mod tests {
                 {"_id": "z"}
             ])
         );
-        let text = fs::read_to_string(keep.path().join(METADATA)).unwrap();
+        let text = fs::read_to_string(folder.join(METADATA)).unwrap();
         let metadata: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(metadata["project"], "shop");
         assert_eq!(metadata["collections"]["c"]["documents"], 7);
@@ -411,18 +439,15 @@ mod tests {
         #[cfg(unix)]
         for name in &exported.files {
             use std::os::unix::fs::PermissionsExt;
-            let mode = fs::metadata(keep.path().join(name))
+            let mode = fs::metadata(folder.join(name))
                 .unwrap()
                 .permissions()
                 .mode();
             assert_eq!(mode & 0o777, 0o600);
         }
-        let error = export(&stored, keep.path(), &context).unwrap_err();
+        let error = export(&stored, &folder).unwrap_err();
         assert_eq!(error.cause, Cause::Exists);
-        assert_eq!(
-            fs::read_to_string(keep.path().join(METADATA)).unwrap(),
-            text
-        );
+        assert_eq!(fs::read_to_string(folder.join(METADATA)).unwrap(), text);
     }
 
     #[test]
@@ -431,9 +456,12 @@ mod tests {
         let mut stored = taken(&[("c/a", json!({})), ("c/b", json!({}))]);
         let bytes = stored.bytes.get_mut("c.ndjson").unwrap();
         bytes.truncate(bytes.len() / 2);
-        let error = export(&stored, keep.path(), &context(keep.path())).unwrap_err();
-        assert_eq!(error.cause, Cause::Incomplete);
-        assert!(!keep.path().join("c.json").exists());
+        let folder = keep.path().join("out");
+        assert_eq!(
+            export(&stored, &folder).unwrap_err().cause,
+            Cause::Incomplete
+        );
+        assert!(!folder.exists());
         assert_eq!(file_of("_metadata"), "%5Fmetadata.json");
     }
 }

@@ -71,11 +71,11 @@ pub(super) fn collection(stream: &StoredStream) -> &str {
     stream.facts.property("collection").unwrap_or_default()
 }
 
-/// Hands on every stored document of a stream, in order.
+/// Hands on every stored document of a stream, in order; a context stops it.
 pub(super) fn each_document(
     stored: &dyn Stored,
     stream: &StoredStream,
-    context: &Context,
+    context: Option<&Context>,
     each: &mut dyn FnMut(Document) -> Result<(), DatabaseError>,
 ) -> Result<(), DatabaseError> {
     let broken = |what: String| DatabaseError::new(Cause::Incomplete, what);
@@ -83,7 +83,7 @@ pub(super) fn each_document(
         let mut bytes = BufReader::with_capacity(1 << 16, bytes);
         let mut line = Vec::new();
         loop {
-            context.go_on()?;
+            context.map_or(Ok(()), Context::go_on)?;
             line.clear();
             let read = bytes.read_until(b'\n', &mut line);
             let n = read.map_err(|e| broken(format!("the snapshot cannot be read: {e}")))?;
@@ -128,7 +128,7 @@ pub(super) fn side_by_side(
     };
     let mut found = next_there()?;
     if let Some((stored, stream)) = pair.stored {
-        each_document(stored, stream, pair.context, &mut |document| {
+        each_document(stored, stream, Some(pair.context), &mut |document| {
             if !takes(&document) {
                 return Ok(());
             }
