@@ -32,7 +32,7 @@ pub(super) enum Who {
     /// Whoever a token belongs to.
     Token(SecretFrom),
     /// A service account.
-    Account(Account),
+    Account(Box<Account>),
 }
 
 /// A service account with its key.

@@ -170,7 +170,7 @@ impl Firestore {
             );
             return Err(DatabaseError::new(Cause::Denied, what));
         }
-        Ok((Who::Account(account), endpoint))
+        Ok((Who::Account(Box::new(account)), endpoint))
     }
 
     fn client(&self, context: &Context, role: &'static str) -> Result<Arc<Client>, DatabaseError> {
@@ -421,8 +421,9 @@ impl Database for Firestore {
     /// many documents it has now.
     fn query(&self, sql: &str, context: &Context) -> Result<Option<String>, DatabaseError> {
         let name = sql.trim().trim_matches('/');
-        if name.is_empty() || name.split('/').count() % 2 == 0 || name.contains(char::is_whitespace)
-        {
+        let is_document = name.split('/').count().is_multiple_of(2);
+        // An id may hold blanks, but what was meant as SQL must not count as an empty collection.
+        if name.is_empty() || is_document || name.contains(char::is_whitespace) {
             let what = format!("{name:?} is no name of a collection");
             return Err(DatabaseError::setting(what)
                 .hint("a query for Firestore is a collection, whose documents are counted"));

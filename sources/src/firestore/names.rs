@@ -127,7 +127,7 @@ pub(super) fn pattern(name: &str) -> String {
 
 /// Whether it can be the name of a document: an even number of parts, none empty.
 pub(super) fn is_document(name: &str) -> bool {
-    name.split('/').count() % 2 == 0 && name.split('/').all(|part| !part.is_empty())
+    name.split('/').count().is_multiple_of(2) && name.split('/').all(|part| !part.is_empty())
 }
 
 /// The collection at the root that a document is in, or below.

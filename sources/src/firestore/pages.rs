@@ -45,13 +45,13 @@ impl Limit {
 
     /// Learns from what came.
     pub fn learn<'d>(&mut self, documents: impl Iterator<Item = &'d Document>) {
-        let (mut count, mut weight) = (0, 0);
+        let (mut count, mut weight) = (0_usize, 0_usize);
         for document in documents {
             count += 1;
             weight += document.weight();
         }
-        if count > 0 {
-            let fit = ANSWER / (weight / count).max(1);
+        if let Some(each) = weight.checked_div(count) {
+            let fit = ANSWER / each.max(1);
             self.now = u64::try_from(fit).unwrap_or(u64::MAX).clamp(1, self.most);
         }
     }
