@@ -281,11 +281,12 @@ pub fn compare_rows(
 /// When the address, or an option, cannot be understood.
 pub fn open(settings: Settings) -> Result<Box<dyn Database>, DatabaseError> {
     match settings.address.scheme.as_str() {
+        "firestore" => Ok(Box::new(crate::firestore::Firestore::new(settings)?)),
         "sqlite" => Ok(Box::new(crate::sqlite::Sqlite::new(settings)?)),
         "postgres" | "postgresql" => Ok(Box::new(crate::postgres::Postgres::new(settings)?)),
         other => {
             let what = format!("there are no sources at \"{other}:\"");
-            Err(DatabaseError::setting(what).hint("known: sqlite, postgres, file"))
+            Err(DatabaseError::setting(what).hint("known: sqlite, postgres, firestore, file"))
         }
     }
 }
