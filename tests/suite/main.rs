@@ -23,6 +23,7 @@
 //! | [`repair`] | what comes back, what is healed or given up, and what kills of repair leave |
 //! | [`guide`] | every command of the user guide, page by page |
 //! | [`mssql`] | SQL Server against a fake of it: captures, restores, exchanges, every failure |
+//! | [`firestore`] | Firestore, played and Google's emulator: one moment, restores, each failure |
 //! | [`damage`] | damaged objects are named, the rest is restored; the table of docs/damage.md |
 //!
 //! CI runs small sizes; `HUCHA_TESTS=full` runs those of the issue on the release binary.
@@ -40,6 +41,7 @@ mod commands;
 mod damage;
 mod excludes;
 mod exit_codes;
+mod firestore;
 mod first_steps;
 mod full_disk;
 mod growth;

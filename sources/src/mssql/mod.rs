@@ -201,6 +201,14 @@ impl Database for SqlServer {
         restore::verify(self, stored, context)
     }
 
+    fn remove(&self, name: &str, context: &Context) -> Result<(), DatabaseError> {
+        let mut session = Session::open(self, context)?;
+        match catalog::find(&mut session, name)? {
+            None => Ok(()),
+            Some(_) => session.tell(&sql::drop(name), &format!("drop {name}"), Patience::Short),
+        }
+    }
+
     fn query(&self, sql: &str, context: &Context) -> Result<Option<String>, DatabaseError> {
         let mut session = Session::open(self, context)?;
         let doing = format!("open {}", self.database);

@@ -79,6 +79,12 @@ pub(super) fn take_name(from: &str, to: &str) -> String {
     format!("{}; {}", access(from, Access::Single), rename(from, to))
 }
 
+/// Removes a database, whoever uses it.
+pub(super) fn drop(database: &str) -> String {
+    let closed = access(database, Access::Single);
+    format!("{closed}; DROP DATABASE {}", name(database))
+}
+
 /// Who may use a database: `SINGLE_USER`, `MULTI_USER`, `RESTRICTED_USER`; others are thrown out.
 pub(super) fn access(database: &str, who: Access) -> String {
     let who = match who {

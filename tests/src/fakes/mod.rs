@@ -1,3 +1,4 @@
-//! Servers that answer just what hucha asks, and fail as they are told.
+//! Services of others that no test can have, played as far as hucha uses them.
 
+pub mod firestore;
 pub mod tds;

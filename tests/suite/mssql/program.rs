@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use hucha_tests::fakes::tds::{Database, certificate};
+use hucha_tests::fakes::tds::{Database, Switches, certificate};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -102,7 +102,7 @@ fn what_fails_is_no_snapshot() {
     let (world, stage) = (World::new(), Stage::new());
     let address = stage.address("users", "encrypt=no");
     let snapshot = || call(&world, &["snapshot", "--source", &address]);
-    let cases: [(fn(&mut hucha_tests::fakes::tds::Switches), &str); 3] = [
+    let cases: [(fn(&mut Switches), &str); 3] = [
         (
             |s| s.break_backup = true,
             "could not back up users: the connection to",
@@ -157,7 +157,7 @@ fn whoever_is_interrupted_cancels() {
 fn the_page_holds_what_it_says() {
     let (world, stage) = (World::empty(), Stage::with(true));
     for name in ["inventario", "auditoria"] {
-        let database = Database::new(name, &[("dbo.entry", 300)]);
+        let database = Database::new(name, &[("dbo.entry", 1)]);
         stage
             .fake
             .engine()
@@ -167,7 +167,7 @@ fn the_page_holds_what_it_says() {
     let page = format!("{}/../docs/guide/mssql.md", env!("CARGO_MANIFEST_DIR"));
     let page = fs::read_to_string(page).unwrap();
     let blocks: Vec<&str> = page.split("```sh\n").skip(1).collect();
-    assert_eq!(blocks.len(), 4, "a page that lost its commands");
+    assert_eq!(blocks.len(), 5, "a page that lost its commands");
     let script = blocks
         .iter()
         .map(|block| block.split("```").next().unwrap())
@@ -202,10 +202,35 @@ fn the_page_holds_what_it_says() {
     );
     let names = stage.names().join(" ");
     assert!(names.contains("inventario_restored_"), "{names}");
+    assert!(!names.contains("rehearsal"), "{names}");
     assert!(
         fs::read(world.path("inventario.bak"))
             .unwrap()
             .starts_with(b"TAPE")
     );
     stage.assert_clean();
+}
+
+#[test]
+fn a_rehearsal_leaves_no_database_and_finds_what_is_wrong() {
+    let (world, stage) = (World::new(), Stage::new());
+    let address = stage.address("users", "encrypt=no");
+    call(&world, &["snapshot", "--source", &address])
+        .run()
+        .expect(0);
+    let rehearse = || call(&world, &["rehearse", "latest", "--server", &address]);
+    rehearse().run().expect(0);
+    for (switch, words) in [
+        ((|s| s.damaged = true) as fn(&mut Switches), "is damaged"),
+        (|s| s.lose_page = true, "has 100 rows instead of 120"),
+    ] {
+        switch(&mut stage.fake.engine().switches);
+        let ran = rehearse().run();
+        assert_ne!(ran.code(), 0);
+        let all = format!("{}{}", ran.text(), ran.stderr);
+        assert!(all.contains(words), "{all}");
+        stage.fake.engine().switches = Switches::default();
+        assert_eq!(stage.names(), ["users"]);
+        stage.assert_clean();
+    }
 }

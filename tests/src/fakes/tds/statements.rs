@@ -61,6 +61,11 @@ impl Session {
         if let Some((found, [])) = matched(pieces, "ALTER DATABASE [] MODIFY NAME = []") {
             return Some(rename(engine, found[0], found[1], reply));
         }
+        if let Some((found, [])) = matched(pieces, "DROP DATABASE []") {
+            let dropped = engine.databases.remove(found[0]);
+            reply.done(0, 0);
+            return Some(dropped.map(|_| ()).ok_or_else(|| no_permission(found[0])));
+        }
         if let Some((found, [Piece::Word(access), rest @ ..])) =
             matched(pieces, "ALTER DATABASE [] SET")
             && matched(rest, "WITH ROLLBACK IMMEDIATE").is_some()
