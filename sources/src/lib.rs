@@ -12,6 +12,7 @@ mod glob;
 pub mod host;
 #[cfg(unix)]
 mod ignore;
+mod mssql;
 mod owner;
 pub mod pattern;
 pub mod postgres;

@@ -23,6 +23,7 @@
 //! | [`repair`] | what comes back, what is healed or given up, and what kills of repair leave |
 //! | [`guide`] | every command of the user guide, page by page |
 //! | [`firestore`] | Firestore, played and Google's emulator: one moment, restores, each failure |
+//! | [`mssql`] | SQL Server against a fake of it: captures, restores, exchanges, every failure |
 //! | [`damage`] | damaged objects are named, the rest is restored; the table of docs/damage.md |
 //!
 //! CI runs small sizes; `HUCHA_TESTS=full` runs those of the issue on the release binary.
@@ -47,6 +48,7 @@ mod growth;
 mod guide;
 mod json;
 mod kills;
+mod mssql;
 mod paths;
 mod processes;
 mod real_tree;

@@ -284,9 +284,11 @@ pub fn open(settings: Settings) -> Result<Box<dyn Database>, DatabaseError> {
         "firestore" => Ok(Box::new(crate::firestore::Firestore::new(settings)?)),
         "sqlite" => Ok(Box::new(crate::sqlite::Sqlite::new(settings)?)),
         "postgres" | "postgresql" => Ok(Box::new(crate::postgres::Postgres::new(settings)?)),
+        "mssql" | "sqlserver" => Ok(Box::new(crate::mssql::SqlServer::new(settings)?)),
         other => {
             let what = format!("there are no sources at \"{other}:\"");
-            Err(DatabaseError::setting(what).hint("known: sqlite, postgres, firestore, file"))
+            Err(DatabaseError::setting(what)
+                .hint("known: sqlite, postgres, mysql, mssql, firestore, file"))
         }
     }
 }
