@@ -11,6 +11,7 @@ mod glob;
 pub mod host;
 #[cfg(unix)]
 mod ignore;
+pub mod mysql;
 mod owner;
 pub mod pattern;
 mod sqlite;

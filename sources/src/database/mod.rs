@@ -270,9 +270,10 @@ pub fn compare_rows(
 pub fn open(settings: Settings) -> Result<Box<dyn Database>, DatabaseError> {
     match settings.address.scheme.as_str() {
         "sqlite" => Ok(Box::new(crate::sqlite::Sqlite::new(settings)?)),
+        "mysql" | "mariadb" => Ok(Box::new(crate::mysql::Mysql::new(settings)?)),
         other => {
             let what = format!("there are no sources at \"{other}:\"");
-            Err(DatabaseError::setting(what).hint("known: sqlite, file"))
+            Err(DatabaseError::setting(what).hint("known: sqlite, mysql, mariadb, file"))
         }
     }
 }
