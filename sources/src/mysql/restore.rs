@@ -201,7 +201,7 @@ pub(super) fn feed(
     };
     let mut filter = Filter::new(options);
     let mut broken = false;
-    let fed = std::thread::scope(|scope| {
+    let (fed, ended) = std::thread::scope(|scope| {
         let ended = scope.spawn(move || drain(child, database));
         let fed = stored.read("", &mut |bytes| {
             broken = !pour(bytes, &mut filter, &mut input, access.context, first, last)?;
@@ -210,16 +210,19 @@ pub(super) fn feed(
         drop(input);
         let ended = ended.join();
         let ended = ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        match (fed, ended) {
-            (Err(error), _) => Err(error),
-            (Ok(()), ended) => ended,
-        }
+        (fed, ended)
     });
     fed?;
-    if broken || !filter.completed() {
+    if !broken && !filter.completed() {
+        // What the client made of its last statement does not matter.
         let name = &stored.member().name;
         let what = format!("the stored dump of \"{name}\" is not whole");
         return Err(DatabaseError::new(Cause::Incomplete, what));
+    }
+    ended?;
+    if broken {
+        let what = format!("the client did not take all of the dump of {database}");
+        return Err(DatabaseError::new(Cause::Tool, what));
     }
     match filter.missing() {
         None => Ok(()),

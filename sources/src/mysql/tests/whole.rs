@@ -136,7 +136,7 @@ fn each_copy_shows_one_moment_while_amounts_are_moved() {
             scope.spawn(|| world.run("CALL moving.move_amounts()"));
         }
         let mut before = 0;
-        for turn in 0..4 {
+        let mut turn = |turn: u32| {
             // The writers have done something since the last copy.
             while world
                 .one("SELECT n FROM moving.moved")
@@ -156,8 +156,12 @@ fn each_copy_shows_one_moment_while_amounts_are_moved() {
             let moved = moved.parse::<u64>().unwrap();
             assert!(moved > before, "{moved} {before}");
             before = moved;
-        }
+        };
+        // The writers end also when it fails.
+        let all = std::panic::AssertUnwindSafe(|| (0..4).for_each(&mut turn));
+        let all = std::panic::catch_unwind(all);
         world.run("UPDATE moving.going SET yes = 0");
+        all.unwrap();
     });
 }
 
