@@ -115,6 +115,7 @@ INSERT INTO customer (name, kind, tags, doc, pic, flags) VALUES
 DELETE FROM customer WHERE name = 'c';
 INSERT INTO orders (customer, total, rate) VALUES (1, 9.5, 1e100), (2, 3, -0.1), (1, 7, NULL);
 INSERT INTO part VALUES (1, 1999), (2, 2010);
+INSERT INTO log VALUES ('o;'), ('é'), (NULL);
 INSERT INTO old VALUES (1, 'x'), (1, 'x');
 INSERT INTO `odd ``name; --` VALUES (1, 'INSERT INTO `x` VALUES (1),(2);\n-- Dump completed\n');
 CREATE VIEW v2 AS SELECT c.name, o.total FROM customer c JOIN orders o ON o.customer = c.id;
