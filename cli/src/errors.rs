@@ -5,6 +5,7 @@ use std::error::Error;
 use std::fmt::Display;
 
 use hucha_sources::command::CommandError;
+use hucha_sources::database::{Cause, DatabaseError};
 use hucha_sources::pattern::PatternError;
 use hucha_sources::stream::StreamError;
 use hucha_sources::tree::TreeError;
@@ -236,7 +237,24 @@ impl From<SnapshotError> for Failure {
     fn from(error: SnapshotError) -> Failure {
         match error {
             SnapshotError::Access(error) => error.into(),
+            SnapshotError::Advised { ref hint, .. } => Failure::of(Code::Failed, &error).hint(hint),
             error => Failure::of(Code::Failed, &error),
+        }
+    }
+}
+
+impl From<DatabaseError> for Failure {
+    fn from(error: DatabaseError) -> Failure {
+        let code = match error.cause {
+            Cause::Setting => Code::Usage,
+            Cause::Damaged => Code::Damaged,
+            Cause::Stopped => Code::Interrupted,
+            _ => Code::Failed,
+        };
+        let failure = Failure::new(code, text::lines(&error.what));
+        match error.hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
         }
     }
 }

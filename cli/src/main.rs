@@ -16,6 +16,7 @@ mod secrets;
 mod settings;
 mod signals;
 mod sizes;
+mod sources;
 mod times;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

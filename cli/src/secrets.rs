@@ -138,6 +138,20 @@ fn ask(asked: Asked, prompt: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     Ok(password)
 }
 
+/// Asks a question on the terminal, and answers what was typed.
+///
+/// # Errors
+/// When nothing can be read.
+pub fn ask_line(question: &str) -> Result<String, Failure> {
+    let failed = |e: std::io::Error| Failure::failed(format_args!("nobody answers: {e}"));
+    let mut stderr = std::io::stderr();
+    stderr.write_all(question.as_bytes()).map_err(failed)?;
+    stderr.flush().map_err(failed)?;
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).map_err(failed)?;
+    Ok(line)
+}
+
 /// Makes a key file, 0600, where there is none.
 ///
 /// # Errors

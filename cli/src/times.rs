@@ -45,6 +45,12 @@ pub fn rfc3339(time: Timestamp, offset: i64) -> String {
     zoned.strftime("%Y-%m-%dT%H:%M:%S%.f%:z").to_string()
 }
 
+/// `20261120_030000` in a zone, for names of files and databases.
+pub fn stamp(time: Timestamp, zone: &TimeZone) -> String {
+    let zoned = to_instant(time).to_zoned(zone.clone());
+    zoned.strftime("%Y%m%d_%H%M%S").to_string()
+}
+
 /// `2026-11-20 03:00:00` in a zone, for people.
 pub fn local(time: Timestamp, zone: &TimeZone) -> String {
     let zoned = to_instant(time).to_zoned(zone.clone());

@@ -189,6 +189,14 @@ pub enum SourceError {
     /// The source is unusable as a whole.
     #[error("{0}")]
     Failed(String),
+    /// The same, and what to do about it.
+    #[error("{what}")]
+    Advised {
+        /// What happened.
+        what: String,
+        /// What to do next.
+        hint: String,
+    },
     /// The sink said stop.
     #[error("stopped")]
     Stopped,

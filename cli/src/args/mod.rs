@@ -3,6 +3,7 @@
 mod archive;
 mod cache;
 mod check;
+mod database;
 mod diff;
 mod exclude;
 mod find;
@@ -11,17 +12,20 @@ mod gc;
 mod help;
 mod init;
 mod key;
+mod rehearse;
 mod repair;
 mod restore;
 mod rewrite;
 mod show;
 mod snapshot;
+mod source;
 mod tag;
 mod tree;
 
 pub use archive::{ArchiveArgs, FormatArg};
 pub use cache::{CacheArgs, CacheCommand};
 pub use check::{CheckArgs, LevelArg};
+pub use database::{ManifestArgs, MemberExportArgs, MergeArg, ToArgs};
 pub use diff::DiffArgs;
 pub use exclude::ExcludeArgs;
 pub use find::{FindArgs, KindArg};
@@ -30,11 +34,13 @@ pub use gc::GcArgs;
 pub use help::{CompletionsArgs, ManArgs};
 pub use init::InitArgs;
 pub use key::{ExportArgs, KeyArgs, KeyCommand, NewKeyArgs};
+pub use rehearse::RehearseArgs;
 pub use repair::{PartArg, RepairArgs};
 pub use restore::{ChoiceArgs, OverwriteArg, RestoreArgs};
 pub use rewrite::RewriteArgs;
 pub use show::{CatArgs, FilterArgs, LsArgs, SnapshotsArgs, StatsArgs};
 pub use snapshot::SnapshotArgs;
+pub use source::SourceArgs;
 pub use tag::{ProtectArgs, TagArgs};
 pub use tree::TreeArgs;
 
@@ -155,8 +161,8 @@ pub enum Command {
     Init(InitArgs),
     /// Take a snapshot of files, folders, standard input or a command's output
     Snapshot(Box<SnapshotArgs>),
-    /// Write a snapshot, or a part of it, into a folder
-    Restore(RestoreArgs),
+    /// Write a snapshot, or a part of it, into a folder, or a member into a database
+    Restore(Box<RestoreArgs>),
     /// Write a snapshot, or a part of it, as a tar or zip file
     Archive(ArchiveArgs),
     /// List the snapshots
@@ -165,6 +171,12 @@ pub enum Command {
     Ls(LsArgs),
     /// Print a file of a snapshot
     Cat(CatArgs),
+    /// Write a database of a snapshot into a plain file: `.db`, `.sql`, `.sql.gz`, JSON
+    Export(MemberExportArgs),
+    /// Restore a snapshot only to see that it works, and keep the result
+    Rehearse(RehearseArgs),
+    /// Print what a snapshot says of itself and its members, as JSON
+    Manifest(ManifestArgs),
     /// Find files in all snapshots, and tell which versions are where
     Find(FindArgs),
     /// Show what differs between two snapshots

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{ExcludeArgs, FilterArgs};
+use super::{ExcludeArgs, FilterArgs, ToArgs};
 
 /// `restore`.
 #[derive(Debug, Args)]
@@ -16,6 +16,8 @@ Examples:
   hucha restore 2026-11-20:srv/shop /tmp/shop --exclude '*.log'
   hucha restore --host till --verify latest~2 /
   hucha restore latest:srv/shop /srv/shop --delete --dry-run -vv
+  hucha restore latest:app.db --to sqlite:///tmp/app.db
+  hucha restore 2026-11-20:inventory --to postgres://ana@db/inventory --swap
 
 Only what differs is fetched and written; a file that is right stays as it is. A file gets its
 new content whole or not at all. Without --delete nothing else in TARGET is removed.
@@ -27,8 +29,8 @@ pub struct RestoreArgs {
     #[arg(value_name = "SNAPSHOT[:PATH]")]
     pub snapshot: OsString,
     /// The folder to write into, made if absent
-    #[arg(value_name = "TARGET")]
-    pub target: PathBuf,
+    #[arg(value_name = "TARGET", required_unless_present = "to")]
+    pub target: Option<PathBuf>,
     /// Which snapshots `latest` and dates choose from
     #[command(flatten)]
     pub filter: FilterArgs,
@@ -50,6 +52,9 @@ pub struct RestoreArgs {
     /// Read everything again afterwards and compare
     #[arg(long)]
     pub verify: bool,
+    /// Into a database instead of a folder
+    #[command(flatten)]
+    pub to: ToArgs,
 }
 
 /// What becomes of files that are there already.

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-use super::{EncryptionArg, TreeArgs};
+use super::{EncryptionArg, SourceArgs, TreeArgs};
 
 /// `snapshot`.
 #[derive(Debug, Args)]
@@ -17,10 +17,15 @@ Examples:
   find /srv -newer stamp -type f -print0 | hucha snapshot --files-from-raw -
   pg_dump shop | hucha snapshot - --stdin-name shop.sql
   hucha snapshot --command-name shop.sql -- pg_dump shop
+  hucha snapshot --source sqlite:///var/lib/shop/app.db --source file:///etc/shop
+  hucha snapshot --source 'postgres://backup@db/shop?password_file=/etc/hucha/db' /srv/photos
 
 With `--command-name` a command that fails leaves no snapshot; with a pipe hucha cannot know
 whether the other side failed.
 A path is stored as typed without a leading `/`; `.` stores the contents of this folder.
+
+Databases are copied while programs go on writing, all or nothing, each as it was at one moment;
+docs/guide has a page for each kind.
 
 A run that is interrupted leaves what it read up to its last checkpoint as a partial snapshot. The
 next one of the same host and paths goes on from there, in the middle of a large file too; when it
@@ -82,6 +87,9 @@ pub struct SnapshotArgs {
     /// The command of --command-name and its arguments
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+    /// Which databases are read.
+    #[command(flatten)]
+    pub sources: SourceArgs,
     /// What of file trees is read.
     #[command(flatten)]
     pub tree: TreeArgs,

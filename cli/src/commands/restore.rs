@@ -20,9 +20,15 @@ use crate::render::text;
 
 /// Writes a snapshot, or a part of it, into a folder.
 pub fn restore(run: &mut Run, args: &RestoreArgs) -> Outcome {
+    if let Some(address) = &args.to.to {
+        return super::database::restore_to(run, args, address);
+    }
+    let Some(folder) = &args.target else {
+        return Err(Failure::usage("no folder given to restore into"));
+    };
     let name = names::parse(&args.snapshot, &run.zone)?;
     let choice = Choice::new(&args.choice, &name.path)?;
-    refuse_to_empty_the_machine(args)?;
+    refuse_to_empty_the_machine(args, folder)?;
     let repository = open(&run.settings)?;
     let manifest = find(&repository, &name, &args.filter)?;
     if !name.path.is_empty() {
@@ -38,7 +44,7 @@ pub fn restore(run: &mut Run, args: &RestoreArgs) -> Outcome {
         dry_run: run.settings.dry_run,
         verify: args.verify,
     };
-    let folder = target(args, run.settings.dry_run)?;
+    let folder = target(args, folder, run.settings.dry_run)?;
     let target: &dyn Target = folder.as_ref().map_or(&Nowhere, |f| f);
     let progress = Progress::start(&run.settings);
     let report = write(&repository, &manifest, target, &options, &progress);
@@ -75,9 +81,9 @@ fn overwrite(typed: OverwriteArg) -> Overwrite {
 }
 
 /// `--delete` into the root of the machine would remove what no snapshot was asked about.
-fn refuse_to_empty_the_machine(args: &RestoreArgs) -> Result<(), Failure> {
+fn refuse_to_empty_the_machine(args: &RestoreArgs, folder: &Path) -> Result<(), Failure> {
     let is_root = |path: &Path| path.components().eq([Component::RootDir]);
-    let target = std::fs::canonicalize(&args.target).unwrap_or_else(|_| args.target.clone());
+    let target = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
     if args.delete && args.choice.includes_all() && is_root(&target) {
         let failure = Failure::usage("--delete with the target \"/\" would remove all other files");
         return Err(failure.hint("say with --include which part is to be like the snapshot"));
@@ -86,7 +92,11 @@ fn refuse_to_empty_the_machine(args: &RestoreArgs) -> Result<(), Failure> {
 }
 
 /// The target; a dry run makes none.
-fn target(args: &RestoreArgs, dry_run: bool) -> Result<Option<FolderTarget>, Failure> {
+fn target(
+    args: &RestoreArgs,
+    folder: &Path,
+    dry_run: bool,
+) -> Result<Option<FolderTarget>, Failure> {
     let options = TargetOptions {
         owners: match args.numeric_ids {
             true => Owners::ByNumber,
@@ -95,8 +105,8 @@ fn target(args: &RestoreArgs, dry_run: bool) -> Result<Option<FolderTarget>, Fai
         ..TargetOptions::default()
     };
     Ok(match dry_run {
-        true => FolderTarget::existing(&args.target, options)?,
-        false => Some(FolderTarget::new(&args.target, options)?),
+        true => FolderTarget::existing(folder, options)?,
+        false => Some(FolderTarget::new(folder, options)?),
     })
 }
 

@@ -1,13 +1,16 @@
 //! `snapshot`.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use hucha_sources::command::{Command, ErrorOutput};
+use hucha_sources::database::several::Several;
 use hucha_sources::stream::Stream;
 use hucha_sources::tree::{FileTree, Presence, TreeOptions};
 use hucha_store::clock::Timestamp;
 use hucha_store::entry::Entry;
+use hucha_store::member::Member;
 use hucha_store::monitor::Monitor;
 use hucha_store::repository::{InitOptions, Repository};
 use hucha_store::snapshot::{
@@ -15,7 +18,7 @@ use hucha_store::snapshot::{
     snapshot as take,
 };
 use hucha_store::source::{
-    ContentError, Contents, Open, Piece, Problem, Profile, Sink, Source, SourceError, Stop,
+    ContentError, Contents, Open, Piece, Problem, Profile, Sink, Source, SourceError, Stop, Streams,
 };
 
 use super::{Run, commas, find, init, now};
@@ -25,9 +28,10 @@ use crate::open::{Made, Place, look, make, open, open_with};
 use crate::outside::{this_process, user_name};
 use crate::render::json::{Snapshot, Taken};
 use crate::render::progress::Progress;
-use crate::render::text;
+use crate::render::{members, text};
 use crate::settings::{Level, Settings};
 use crate::sizes::parse_every;
+use crate::sources::{self, Asked};
 use crate::{lists, names, signals, times};
 
 /// Takes a snapshot.
@@ -38,7 +42,7 @@ pub fn snapshot(run: &mut Run, args: &SnapshotArgs) -> Outcome {
         None => now,
     };
     let checkpoint = parse_every(&args.checkpoint_every).map_err(Failure::usage)?;
-    let mut source = Watched(source(args, time)?);
+    let mut source = Watched(source(run, args, time)?);
     let repository = open_or_make(&run.settings, args)?;
     let options = SnapshotOptions {
         time,
@@ -83,7 +87,10 @@ fn parent(
 }
 
 /// What is read.
-fn source(args: &SnapshotArgs, time: Timestamp) -> Result<Box<dyn Source>, Failure> {
+fn source(run: &Run, args: &SnapshotArgs, time: Timestamp) -> Result<Box<dyn Source>, Failure> {
+    if !args.sources.is_empty() {
+        return several(run, args, time);
+    }
     if let Some(name) = &args.command_name {
         if !args.paths.is_empty() || args.tree.has_lists() {
             return Err(Failure::usage("--command-name and paths are two snapshots"));
@@ -106,14 +113,40 @@ fn source(args: &SnapshotArgs, time: Timestamp) -> Result<Box<dyn Source>, Failu
         refuse_to_leave_out(args, "standard input")?;
         return Ok(Box::new(Stream::new(&args.stdin_name, stdin(), time)?));
     }
-    let base = std::env::current_dir()
-        .map_err(|e| Failure::failed(format_args!("the working folder cannot be used: {e}")))?;
+    let base = working_folder()?;
     paths.extend(lists::paths(&args.tree, &base)?);
     if paths.is_empty() {
         let failure = Failure::usage("nothing to take a snapshot of");
-        return Err(failure.hint("give paths, `-` for standard input, or --command-name"));
+        return Err(failure.hint("give paths, `-` for standard input, --source, or --command-name"));
     }
     Ok(Box::new(FileTree::new(&paths, base, tree_options(args)?)?))
+}
+
+/// Databases, and files beside them.
+fn several(run: &Run, args: &SnapshotArgs, time: Timestamp) -> Result<Box<dyn Source>, Failure> {
+    if args.command_name.is_some() || args.paths.iter().any(|path| path == "-") {
+        let failure = Failure::usage("a stream or command and --source are two snapshots");
+        return Err(failure.hint("a command beside databases: [[source]] with command, in a file"));
+    }
+    let Asked { wanted, mut paths } = sources::asked(&args.sources)?;
+    let base = working_folder()?;
+    paths.extend(args.paths.iter().chain(&args.command).cloned());
+    paths.extend(lists::paths(&args.tree, &base)?);
+    let files = match paths.is_empty() {
+        true => None,
+        false => {
+            let tree = FileTree::new(&paths, base, tree_options(args)?)?;
+            let names = tree.stored_names();
+            Some((Box::new(tree) as Box<dyn Source>, names))
+        }
+    };
+    let context = sources::context(&run.settings, &run.zone, time, args.sources.stall_timeout);
+    Ok(Box::new(Several::new(wanted, files, context, time)?))
+}
+
+fn working_folder() -> Result<PathBuf, Failure> {
+    std::env::current_dir()
+        .map_err(|e| Failure::failed(format_args!("the working folder cannot be used: {e}")))
 }
 
 /// A stream is stored whole: an option that leaves out files would be obeyed by nobody.
@@ -183,6 +216,12 @@ fn open_or_make(settings: &Settings, args: &SnapshotArgs) -> Result<Repository, 
 
 fn tell(run: &mut Run, report: &SnapshotReport, excluded: u64) -> Outcome {
     let manifest = &report.manifest;
+    for member in &manifest.members {
+        for warning in &member.warnings {
+            run.out
+                .remark(&format!("warning: {}: {warning}", member.name));
+        }
+    }
     let dry_run = run.settings.dry_run;
     if run.out.json {
         run.out.object(
@@ -237,6 +276,9 @@ fn summarize(run: &mut Run, report: &SnapshotReport, excluded: u64) -> Result<()
         text::duration(manifest.duration_ms),
     );
     run.out.summary(&sizes)?;
+    for member in manifest.members.iter().filter(|m| m.failed.is_none()) {
+        run.out.summary(&members::line(member))?;
+    }
     if excluded > 0 && run.settings.level >= Level::Verbose {
         let excluded = text::count(excluded);
         run.out.summary(&format!("{excluded} left out as asked"))?;
@@ -299,6 +341,19 @@ impl Sink for WatchedSink<'_> {
 
     fn has_attributes(&mut self, entry: &Entry) -> Result<bool, Stop> {
         self.0.has_attributes(entry)
+    }
+
+    // What reads them is stopped by its own stopper.
+    fn streams(&mut self, streams: Streams<'_>) -> Result<Vec<(usize, String)>, Stop> {
+        self.0.streams(streams)
+    }
+
+    fn keep(&mut self, group: usize, member: Member) -> Result<(), Stop> {
+        self.0.keep(group, member)
+    }
+
+    fn lost(&mut self, member: Member) {
+        self.0.lost(member);
     }
 
     fn group_ends(&mut self, first: &[u8]) {

@@ -8,6 +8,7 @@ use hucha_store::restore::StreamReport;
 use hucha_store::source::Problem;
 use serde::Serialize;
 
+use super::members::MemberObject;
 use crate::errors::Failure;
 use crate::times::rfc3339;
 
@@ -122,9 +123,11 @@ pub struct Snapshot {
     partial: bool,
     protected: bool,
     verified: Option<Verified>,
+    rehearsal: Option<Rehearsed>,
     problem_count: u64,
     duration_ms: u64,
     program: String,
+    members: Vec<MemberObject>,
     #[serde(skip_serializing_if = "Option::is_none")]
     forgotten: Option<String>,
 }
@@ -154,9 +157,11 @@ impl Snapshot {
             partial: manifest.partial,
             protected: false,
             verified: None,
+            rehearsal: None,
             problem_count: manifest.problem_count,
             duration_ms: manifest.duration_ms,
             program: manifest.program.clone(),
+            members: manifest.members.iter().map(Into::into).collect(),
             forgotten: None,
         }
     }
@@ -171,6 +176,12 @@ impl Snapshot {
         Snapshot {
             protected: notes.is_protected(manifest.id),
             verified: notes.verified(manifest.id).map(verified),
+            rehearsal: notes.rehearsal(manifest.id).map(|r| Rehearsed {
+                time: rfc3339(r.time, 0),
+                passed: r.passed,
+                duration_ms: r.duration_ms,
+                lines: r.lines,
+            }),
             ..self
         }
     }
@@ -190,6 +201,15 @@ impl Snapshot {
 struct Verified {
     time: String,
     by: &'static str,
+}
+
+/// How the last rehearsal of a snapshot ended.
+#[derive(Debug, Serialize)]
+struct Rehearsed {
+    time: String,
+    passed: bool,
+    duration_ms: u64,
+    lines: Vec<String>,
 }
 
 /// What proved a snapshot to be whole, in a word.

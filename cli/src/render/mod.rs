@@ -2,6 +2,7 @@
 //! program that writes to either.
 
 pub mod json;
+pub mod members;
 pub mod progress;
 pub mod table;
 pub mod text;

@@ -29,6 +29,8 @@ pub enum Cause {
     Tool,
     /// It is not whole, or not proven to be: nothing may be published.
     Incomplete,
+    /// What is stored is damaged.
+    Damaged,
     /// Something stands where a restore would write.
     Exists,
     /// What was restored is not what was stored.

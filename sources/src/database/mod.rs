@@ -7,10 +7,14 @@
 
 pub mod context;
 pub mod error;
+pub mod export;
+pub mod program;
+pub mod rehearsal;
 pub mod scratch;
 pub mod secret;
 pub mod settings;
 pub mod several;
+mod stored;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -22,6 +26,7 @@ use hucha_store::source::Profile;
 pub use context::Context;
 pub use error::{Cause, DatabaseError};
 pub use settings::{Address, Settings, Value};
+pub use stored::StoredMember;
 
 /// A database, or another thing that is read and restored like one.
 pub trait Database: Send + Sync {
@@ -73,6 +78,12 @@ pub trait Database: Send + Sync {
     /// # Errors
     /// [`Cause::Differs`] when it does not.
     fn verify(&self, stored: &dyn Stored, context: &Context) -> Result<Verified, DatabaseError>;
+
+    /// Removes a database of this server (or a file) that a rehearsal made.
+    ///
+    /// # Errors
+    /// When it stays.
+    fn remove(&self, name: &str, context: &Context) -> Result<(), DatabaseError>;
 
     /// Runs a query in the database that this address names, and answers its first value as text.
     ///
@@ -271,9 +282,10 @@ pub fn open(settings: Settings) -> Result<Box<dyn Database>, DatabaseError> {
     match settings.address.scheme.as_str() {
         "sqlite" => Ok(Box::new(crate::sqlite::Sqlite::new(settings)?)),
         "mysql" | "mariadb" => Ok(Box::new(crate::mysql::Mysql::new(settings)?)),
+        "postgres" | "postgresql" => Ok(Box::new(crate::postgres::Postgres::new(settings)?)),
         other => {
             let what = format!("there are no sources at \"{other}:\"");
-            Err(DatabaseError::setting(what).hint("known: sqlite, mysql, mariadb, file"))
+            Err(DatabaseError::setting(what).hint("known: sqlite, postgres, mysql, mariadb, file"))
         }
     }
 }

@@ -62,11 +62,13 @@ impl Settings {
         typed: &str,
         mut options: BTreeMap<String, Value>,
     ) -> Result<Settings, DatabaseError> {
-        let url = Url::parse(typed).map_err(|e| {
+        let (plain, user) = without_lonely_user(typed);
+        let url = Url::parse(&plain).map_err(|e| {
             let what = format!("{typed:?} is no address of a source: {e}");
             DatabaseError::setting(what).hint("like sqlite:///var/lib/shop/app.db")
         })?;
-        if url.password().is_some() {
+        let has_password = user.is_some_and(|user| user.contains(':'));
+        if url.password().is_some() || has_password {
             let what = format!(
                 "the address {} holds a password, which everybody on this machine can read",
                 without_password(&url)
@@ -90,10 +92,11 @@ impl Settings {
                 options.insert(name.into_owned(), Value::List(both));
             }
         }
-        Ok(Settings {
-            address: address(&url)?,
-            options,
-        })
+        let mut address = address(&url)?;
+        if let Some(user) = user {
+            address.user = Some(decoded(user)?);
+        }
+        Ok(Settings { address, options })
     }
 
     /// An option that is text.
@@ -213,6 +216,18 @@ impl Settings {
     }
 }
 
+/// `postgres://ana@/shop` is no address by the standard, but PostgreSQL's programs take it: the user
+/// is told apart, and the rest is one.
+fn without_lonely_user(typed: &str) -> (String, Option<&str>) {
+    let split = || {
+        let (scheme, rest) = typed.split_once("://")?;
+        let (user, path) = rest.split_once("@/")?;
+        let is_user = !user.is_empty() && !user.contains(['/', '?', '#']);
+        is_user.then(|| (format!("{scheme}:///{path}"), Some(user)))
+    };
+    split().unwrap_or_else(|| (typed.to_owned(), None))
+}
+
 fn wrong(name: &str, wanted: &str) -> DatabaseError {
     DatabaseError::setting(format!("the option {name} must be {wanted}"))
 }
@@ -289,6 +304,12 @@ mod tests {
         assert_eq!(settings.text("format").unwrap().as_deref(), Some("plain"));
         assert_eq!(settings.list("a").unwrap(), ["1", "2"]);
         settings.finish().unwrap();
+        let local = Settings::of_address("postgres://ana%40x@/shop?host=/run")
+            .unwrap()
+            .address;
+        assert_eq!((local.user.as_deref(), local.host), (Some("ana@x"), None));
+        assert_eq!(local.path, "/shop");
+        assert!(Settings::of_address("postgres://ana:x@/shop").is_err());
         let file = Settings::of_address("sqlite:///var/lib/app.db").unwrap();
         assert_eq!(
             (file.address.host, file.address.path.as_str()),

@@ -9,12 +9,15 @@ use std::time::Instant;
 
 use hucha_store::clock::Timestamp;
 use hucha_store::entry::{Content, Entry, Kind, Meta, Xattr, is_sound_path, is_within, path_order};
-use hucha_store::member::{Member, StreamFacts};
+use hucha_store::member::{MAY_BE_EMPTY, Member, StreamFacts};
 use hucha_store::source::{
     ContentError, Contents, Piece, Profile, Sink, Source, SourceError, Streamed, Streams,
 };
 
-use super::{Bytes, Capture, Captured, Context, Database, DatabaseError, OpenStream, Preflight};
+use super::{
+    Bytes, Capture, Captured, Cause, Context, Database, DatabaseError, OpenStream, Preflight,
+    Settings,
+};
 use crate::child::lock;
 
 /// Most streams that are open at once, over all databases.
@@ -40,9 +43,53 @@ pub struct Several {
     time: Timestamp,
 }
 
+impl Wanted {
+    /// From a source as it was written. Options of every source: `name`, its path in the snapshot;
+    /// `on_error` (`fail`, `partial`); `allow_empty`.
+    ///
+    /// # Errors
+    /// When an option is wrong.
+    pub fn new(mut settings: Settings) -> Result<Wanted, DatabaseError> {
+        let common = Common::take(&mut settings)?;
+        Ok(common.of(super::open(settings)?))
+    }
+}
+
+/// The options that every source has.
+#[derive(Debug, Clone)]
+pub struct Common {
+    name: Option<String>,
+    may_fail: bool,
+    may_be_empty: bool,
+}
+
+impl Common {
+    /// Takes them out of all options.
+    ///
+    /// # Errors
+    /// When one of them is wrong.
+    pub fn take(settings: &mut Settings) -> Result<Common, DatabaseError> {
+        Ok(Common {
+            name: settings.text("name")?,
+            may_fail: settings.word("on_error", &[("fail", false), ("partial", true)])?,
+            may_be_empty: settings.flag("allow_empty")?,
+        })
+    }
+
+    /// A database with these options.
+    pub fn of(self, database: Box<dyn Database>) -> Wanted {
+        Wanted {
+            name: self.name.unwrap_or_else(|| database.default_name()),
+            database,
+            may_fail: self.may_fail,
+            may_be_empty: self.may_be_empty,
+        }
+    }
+}
+
 impl Several {
-    /// Databases, with their names in the snapshot, and files beside them. `taken` are the paths
-    /// in the snapshot that the files will have.
+    /// Databases, with their names in the snapshot, and files beside them, with the names in the
+    /// snapshot that they will have.
     ///
     /// # Errors
     /// When two of them would stand at one place, or a name is none.
@@ -61,7 +108,10 @@ impl Several {
                 let what = format!("{:?} is no name for a member of a snapshot", one.name);
                 return Err(DatabaseError::setting(what));
             }
-            let meets = |other: &[u8]| is_within(name, other) || is_within(other, name);
+            // All else in the root has a place beside it.
+            let meets = |other: &[u8]| {
+                !other.is_empty() && (is_within(name, other) || is_within(other, name))
+            };
             let others = wanted.iter().filter(|other| !std::ptr::eq(*other, one));
             let same = others.map(|other| other.name.as_bytes()).find(|n| meets(n));
             let tree = taken
@@ -206,7 +256,7 @@ impl<'a> Run<'a> {
         streams.at_once = streams.at_once.clamp(1, MOST_AT_ONCE);
         for (group, why) in sink.streams(streams)? {
             let error = lock(&self.seen[group].failure).take();
-            let error = error.unwrap_or_else(|| DatabaseError::new(super::Cause::Failed, why));
+            let error = error.unwrap_or_else(|| DatabaseError::new(Cause::Failed, why));
             readings[group] = Err(error);
         }
         let members = self.end(readings);
@@ -242,20 +292,20 @@ impl<'a> Run<'a> {
     fn stop_early<T>(&self, each: &[Result<T, DatabaseError>]) -> Result<(), SourceError> {
         let failed = |(wanted, done): (&Wanted, &Result<T, DatabaseError>)| {
             let error = done.as_ref().err().filter(|_| !wanted.may_fail)?;
-            // What was stopped failed because of another.
-            Some((
-                error.cause == super::Cause::Stopped,
-                error.clone().of(&wanted.name).in_one(),
-            ))
+            Some(error.clone().of(&wanted.name))
         };
-        let mut all: Vec<_> = self.wanted.iter().zip(each).filter_map(failed).collect();
-        if all.iter().any(|(stopped, _)| !stopped) {
-            all.retain(|(stopped, _)| !stopped);
+        let mut all: Vec<DatabaseError> = self.wanted.iter().zip(each).filter_map(failed).collect();
+        // What was stopped failed because of another.
+        let is_stopped = |error: &DatabaseError| error.cause == Cause::Stopped;
+        if !all.iter().all(is_stopped) {
+            all.retain(|error| !is_stopped(error));
         }
-        let all: Vec<String> = all.into_iter().map(|(_, what)| what).collect();
-        match all.is_empty() {
-            true => Ok(()),
-            false => Err(SourceError::Failed(all.join("\n"))),
+        let what: Vec<&str> = all.iter().map(|error| error.what.as_str()).collect();
+        let what = what.join("\n");
+        match (all.first(), all.iter().find_map(|error| error.hint.clone())) {
+            (None, _) => Ok(()),
+            (Some(_), None) => Err(SourceError::Failed(what)),
+            (Some(_), Some(hint)) => Err(SourceError::Advised { what, hint }),
         }
     }
 
@@ -387,7 +437,7 @@ fn member(
         mut properties,
     } = captured;
     if wanted.may_be_empty {
-        properties.push(("allow_empty".to_owned(), "true".to_owned()));
+        properties.push((MAY_BE_EMPTY.to_owned(), "true".to_owned()));
     }
     properties.sort();
     Member {

@@ -146,6 +146,7 @@ impl Mysql {
         let mut properties = vec![
             ("character_set".to_owned(), before.character_set.clone()),
             ("collation".to_owned(), before.collation.clone()),
+            ("database".to_owned(), self.database.clone()),
             (
                 "lower_case_table_names".to_owned(),
                 before.lower_case.clone(),

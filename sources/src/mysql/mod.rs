@@ -225,6 +225,11 @@ impl Database for Mysql {
         verify::verify(self, stored, context)
     }
 
+    fn remove(&self, name: &str, context: &Context) -> Result<(), DatabaseError> {
+        let sql = format!("DROP DATABASE IF EXISTS {}", access::quoted(name));
+        self.access(context)?.ask(None, &sql).map(drop)
+    }
+
     fn query(&self, sql: &str, context: &Context) -> Result<Option<String>, DatabaseError> {
         self.access(context)?.value(Some(&self.database), sql)
     }

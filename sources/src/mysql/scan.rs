@@ -353,7 +353,8 @@ mod tests {
     #[test]
     fn units_and_rows() {
         let text = "\n--\n-- Table `a`; 'x\n--\nCREATE TABLE `a;``'` (x);\n\
-            INSERT INTO `a` (`VALUES (`, b) VALUES\n(1,'),(;\\''),\n(0x28,\"(\"),(f((2)),'it''s');\n\
+            INSERT INTO `a` (`VALUES (`, b) VALUES\n(1,'),(;\\''),\n\
+            (0x28,\"(\"),(f((2)),'it''s');\n\
             DELIMITER ;;\n/*!50003 TRIGGER t BEGIN a; b; -- c;;\n # ;;\n /* ;; */ END */;;\n\
             DELIMITER ;\n/*M! x*/ SELECT 5 --1, ';';\n#end ; \n-- Dump completed\n";
         let wanted = [

@@ -246,6 +246,11 @@ impl Database for Sqlite {
         restore::verify(&self.path, self.busy, stored)
     }
 
+    fn remove(&self, name: &str, _: &Context) -> Result<(), DatabaseError> {
+        drop(restore::Temporary(PathBuf::from(name)));
+        Ok(())
+    }
+
     fn query(&self, sql: &str, _: &Context) -> Result<Option<String>, DatabaseError> {
         use rusqlite::types::ValueRef;
         let text = |row: &rusqlite::Row<'_>| {

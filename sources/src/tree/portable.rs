@@ -28,6 +28,11 @@ pub struct FileTree {
 }
 
 impl FileTree {
+    /// Under which names typed paths are stored.
+    pub fn stored_names(&self) -> Vec<Vec<u8>> {
+        self.typed.iter().map(|(name, _)| name.clone()).collect()
+    }
+
     /// Looks at what was typed, relative to the folder `base`.
     ///
     /// # Errors

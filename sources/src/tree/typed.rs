@@ -78,6 +78,23 @@ impl Typed {
     }
 }
 
+impl Node {
+    /// The stored names of all that was typed, below `path`.
+    pub(super) fn names(&self, path: &[u8], found: &mut Vec<Vec<u8>>) {
+        if self.whole {
+            found.push(path.to_vec());
+        }
+        for (name, child) in &self.children {
+            let parts = [path, name.as_bytes()];
+            let child_path = match path.is_empty() {
+                true => name.as_bytes().to_vec(),
+                false => parts.join(&b'/'),
+            };
+            child.names(&child_path, found);
+        }
+    }
+}
+
 /// One typed path, taken apart.
 #[derive(Debug)]
 struct One {

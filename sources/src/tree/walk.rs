@@ -64,6 +64,13 @@ impl FileTree {
         })
     }
 
+    /// Under which names typed paths are stored; `""` is the root.
+    pub fn stored_names(&self) -> Vec<Vec<u8>> {
+        let mut found = Vec::new();
+        self.typed.root.names(b"", &mut found);
+        found
+    }
+
     /// Typed paths that are not there, while others are. [`Source::push`] reports them as problems
     /// too.
     pub fn missing(&self) -> &[Missing] {

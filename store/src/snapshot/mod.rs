@@ -36,7 +36,7 @@ use crate::forget::forget;
 use crate::format::objects::{MAX_PROBLEMS, Manifest, SessionKind};
 use crate::gc::merge;
 use crate::id::{SnapshotId, Uuid};
-use crate::member::Member;
+use crate::member::{MAY_BE_EMPTY, Member};
 use crate::monitor::{Event, Monitor};
 use crate::notes::Notes;
 use crate::repository::Repository;
@@ -176,6 +176,14 @@ pub enum SnapshotError {
     /// The source failed as a whole.
     #[error("{0}: no snapshot was made")]
     Source(String),
+    /// The source failed as a whole, and said what to do about it.
+    #[error("{what}: no snapshot was made")]
+    Advised {
+        /// What happened.
+        what: String,
+        /// What to do next.
+        hint: String,
+    },
     /// A collector took this run for dead while it was reading something that cannot be read again.
     #[error(
         "another machine's gc took this run for dead, and its input cannot be read again: \
@@ -313,6 +321,7 @@ fn run(
         Err(_) if passed.lost => return Err(SnapshotError::Fenced),
         other => other?,
     };
+    plan.refuse_emptied(&taken)?;
     let superseded = [plan.parents.superseded.clone(), passed.committed].concat();
     if plan.may_skip(&taken) {
         let report = plan.report(session.name(), taken, Outcome::Skipped);
@@ -401,9 +410,36 @@ impl<'a, 'r> Plan<'a, 'r> {
         let trees: Vec<_> = self.parents.each().map(tree).collect();
         pool::run(source, setting, &trees, checkpoints).map_err(|e| match e {
             pool::RunError::Source(SourceError::Failed(why)) => SnapshotError::Source(why),
+            pool::RunError::Source(SourceError::Advised { what, hint }) => {
+                SnapshotError::Advised { what, hint }
+            }
             pool::RunError::Source(SourceError::Stopped) => SnapshotError::Source("stopped".into()),
             pool::RunError::Access(e) => SnapshotError::Access(e),
         })
+    }
+
+    /// A member that has nothing where the parent has something is taken for one that could not be
+    /// read, unless its source says that it may be empty.
+    fn refuse_emptied(&self, taken: &pool::Taken) -> Result<(), SnapshotError> {
+        let parent = self.parents.whole.iter().flat_map(|parent| &parent.members);
+        for before in parent {
+            let same = |m: &&Member| m.name == before.name && m.failed.is_none();
+            let Some(now) = taken.members.iter().find(same) else {
+                continue;
+            };
+            let emptied = match (before.rows, now.rows) {
+                (Some(1..), Some(0)) => "has no rows",
+                _ if before.bytes > 0 && now.bytes == 0 => "is empty",
+                _ => continue,
+            };
+            if now.property(MAY_BE_EMPTY).is_none() {
+                return Err(SnapshotError::Advised {
+                    what: format!("\"{}\" {emptied}, and had some before", now.name),
+                    hint: "if that is right, give the source the option allow_empty".to_owned(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Whether nothing need to be committed.

@@ -72,6 +72,26 @@ fn a_database_with_everything_in_it_comes_back_as_it_was() {
 }
 
 #[test]
+fn a_rehearsal_needs_no_server_of_the_users() {
+    use crate::database::rehearsal::Stage;
+    let world = world();
+    world.shop("rehearsed");
+    // On another server this view works only under the database's own name.
+    world.run("CREATE VIEW rehearsed.sliced AS SELECT rehearsed.slash() AS s");
+    let mut taken = world.take(&world.at("rehearsed"));
+    let mut stage = Stage::new(&world.context, &[]).unwrap();
+    let sql = ["SELECT COUNT(*) = 1 FROM sliced".to_owned()];
+    let rehearsed = stage.rehearse(&taken, &sql).unwrap();
+    assert_eq!(
+        (rehearsed.verified.tables, rehearsed.verified.rows),
+        (7, 13)
+    );
+    taken.streams[0].facts.rows[0].1 += 1;
+    let error = stage.rehearse(&taken, &sql).unwrap_err();
+    assert_eq!(error.cause, Cause::Differs);
+}
+
+#[test]
 fn beside_a_live_one_events_rest_and_absent_definers_are_told() {
     let world = world();
     world.shop("beside");
@@ -180,6 +200,9 @@ fn a_private_server_is_nobodys_and_goes() {
     access.ask(None, "CREATE DATABASE `x y`").unwrap();
     let ask = |sql: &str| there.query(sql, &world.context).unwrap().unwrap();
     assert_eq!(ask("SELECT @@skip_networking"), "1");
+    there.remove("x y", &world.context).unwrap();
+    let left = access.ask(None, "SHOW DATABASES LIKE 'x y'").unwrap();
+    assert!(left.is_empty());
     use std::os::unix::fs::MetadataExt;
     let meta = std::fs::metadata(&folder).unwrap();
     assert_eq!(meta.mode() & 0o777, 0o700);

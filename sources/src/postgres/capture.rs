@@ -1,0 +1,306 @@
+//! One moment of a database: an exported snapshot that every connection and program reads, and
+//! locks that keep tables from being rewritten meanwhile.
+//!
+//! A snapshot shows rows, not files: a table that is truncated or rewritten after it looks empty
+//! in it. So all tables are locked (as `pg_dump` does; only changes of structure wait), and then it
+//! is made sure that each still has the file that the snapshot knows. If not, all begins anew.
+
+use std::sync::{Arc, Mutex};
+
+use hucha_store::source::Profile;
+
+use super::catalog::{self, Table};
+use super::copy::{Copying, Order};
+use super::dump::{Dumping, Script, Section};
+use super::place::Login;
+use super::session::Session;
+use super::tools::Tools;
+use super::{Form, Postgres};
+use crate::child::lock;
+use crate::database::error::{Cause, DatabaseError};
+use crate::database::scratch::PrivateFolder;
+use crate::database::{Bytes, Capture, Captured, Context, Part, Stream};
+
+/// How often a moment is fixed anew because tables were rewritten just then.
+const TRIES: usize = 5;
+/// Tables that are locked by one statement.
+const LOCKED: usize = 500;
+
+/// What all streams of a capture share.
+pub(super) struct Moment {
+    pub login: Login,
+    pub context: Context,
+    pub tools: Tools,
+    pub folder: PrivateFolder,
+    /// The name of the exported snapshot.
+    pub snapshot: String,
+    /// Holds the snapshot and the locks.
+    master: Mutex<Session>,
+    /// Connections that are free.
+    free: Mutex<Vec<Session>>,
+    /// What `pg_dump` said although it did its work.
+    pub warnings: Mutex<Vec<String>>,
+    /// Data in no known encoding is passed through as bytes.
+    raw: bool,
+    pub has_large_objects: bool,
+}
+
+impl Moment {
+    /// A connection that shows the moment.
+    pub fn session(&self) -> Result<Session, DatabaseError> {
+        if let Some(session) = lock(&self.free).pop() {
+            return Ok(session);
+        }
+        let session = Session::open(&self.login, &self.context)?;
+        session.run(&format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
+             SET TRANSACTION SNAPSHOT '{}'; SET LOCAL work_mem = '64MB'",
+            self.snapshot
+        ))?;
+        if self.raw {
+            session.run("SET client_encoding = 'SQL_ASCII'")?;
+        }
+        Ok(session)
+    }
+
+    /// Gives a connection back.
+    pub fn give_back(&self, session: Session) {
+        lock(&self.free).push(session);
+    }
+
+    /// Ends the moment. That it could be held until here is part of the proof.
+    fn end(&self) -> Result<(), DatabaseError> {
+        for session in lock(&self.free).drain(..) {
+            session.run("COMMIT")?;
+        }
+        lock(&self.master).run("COMMIT")
+    }
+}
+
+/// Fixes a moment of a database.
+pub(super) fn capture<'a>(
+    source: &'a Postgres,
+    context: &'a Context,
+) -> Result<Capture<'a>, DatabaseError> {
+    let login = source.place.login(context)?;
+    let master = Session::open(&login, context)?;
+    let tools = Tools::find(master.version, context)?;
+    let (snapshot, tables) = fix(source, &master)?;
+    let properties = catalog::properties(&master)?;
+    let raw = properties
+        .iter()
+        .any(|(name, value)| name == "encoding" && value == "SQL_ASCII");
+    let scripts = scripts(source, &master)?;
+    let any = "SELECT EXISTS (SELECT 1 FROM pg_largeobject_metadata)";
+    let has_large_objects = master.value(any)?.as_deref() == Some("t");
+    let orders: Vec<Order> = (tables.iter())
+        .map(|table| Order::choose(source, table, &master))
+        .collect::<Result<_, _>>()?;
+    let moment = Arc::new(Moment {
+        login,
+        context: context.clone(),
+        tools,
+        folder: context.scratch.folder()?,
+        snapshot,
+        master: Mutex::new(master),
+        free: Mutex::default(),
+        warnings: Mutex::default(),
+        raw,
+        has_large_objects,
+    });
+    let streams = match source.form {
+        Form::Tables => by_table(source, &moment, tables, orders, scripts),
+        Form::Plain | Form::Custom => whole(source, &moment, tables, scripts),
+    };
+    Ok(Capture {
+        streams,
+        at_once: source.connections,
+        end: Box::new(move || {
+            moment.end()?;
+            let mut warnings = std::mem::take(&mut *lock(&moment.warnings));
+            warnings.sort();
+            warnings.dedup();
+            Ok(Captured {
+                form: source.form.word().to_owned(),
+                warnings,
+                properties,
+            })
+        }),
+    })
+}
+
+/// Exports a snapshot and locks the tables that it shows.
+fn fix(source: &Postgres, master: &Session) -> Result<(String, Vec<Table>), DatabaseError> {
+    let mut rewritten = Vec::new();
+    for _ in 0..TRIES {
+        master.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
+        let snapshot = master
+            .value("SELECT pg_export_snapshot()")?
+            .unwrap_or_default();
+        let tables = source.chosen(catalog::tables(master)?)?;
+        let timeout = source.lock_timeout.as_millis();
+        master.run(&format!(
+            "SET LOCAL lock_timeout = {timeout}; SET LOCAL work_mem = '64MB'"
+        ))?;
+        match lock_all(master, &tables) {
+            // Dropped since the snapshot: the next one does not show it.
+            Err(e) if e.cause == Cause::Incomplete => rewritten = vec![e.what],
+            Err(e) => return Err(e),
+            Ok(()) => {
+                rewritten = catalog::changed(master, &tables)?;
+                if rewritten.is_empty() {
+                    return Ok((snapshot, tables));
+                }
+            }
+        }
+        master.run("ROLLBACK")?;
+    }
+    let what = format!(
+        "tables were rewritten or truncated each time that a moment was fixed, {} of them: {}",
+        rewritten.len(),
+        rewritten.join(", ")
+    );
+    Err(DatabaseError::new(Cause::Incomplete, what).hint("try again when that is over"))
+}
+
+fn lock_all(master: &Session, tables: &[Table]) -> Result<(), DatabaseError> {
+    for some in tables.chunks(LOCKED) {
+        let names: Vec<String> = some
+            .iter()
+            .map(|table| format!("ONLY {}", table.name.quoted()))
+            .collect();
+        let sql = format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", "));
+        master.run(&sql)?;
+    }
+    Ok(())
+}
+
+/// Small scripts beside the tables, each with its stream's name.
+fn scripts(
+    source: &Postgres,
+    master: &Session,
+) -> Result<Vec<(&'static str, String)>, DatabaseError> {
+    let mut scripts = Vec::new();
+    if source.part != Part::Data {
+        scripts.push(("database.sql", catalog::of_database(master)?));
+    }
+    if source.part != Part::Schema && source.form == Form::Tables {
+        scripts.push(("sequences.sql", catalog::sequences(master)?.concat()));
+    }
+    scripts.retain(|(_, script)| !script.is_empty());
+    Ok(scripts)
+}
+
+fn script<'a>((name, text): (&'static str, String)) -> Stream<'a> {
+    Stream {
+        name: name.to_owned(),
+        profile: Profile::DUMP,
+        open: Box::new(move || Ok(Box::new(Script::new(text)))),
+    }
+}
+
+fn dumped<'a>(moment: &Arc<Moment>, name: &str, section: Section) -> Stream<'a> {
+    let moment = Arc::clone(moment);
+    Stream {
+        name: name.to_owned(),
+        profile: Profile::DUMP,
+        open: Box::new(move || {
+            let dumping = Dumping::start(&moment, section)?;
+            Ok(Box::new(dumping) as Box<dyn Bytes>)
+        }),
+    }
+}
+
+/// The default form: the structure in two scripts, and a stream for each table.
+fn by_table<'a>(
+    source: &'a Postgres,
+    moment: &Arc<Moment>,
+    tables: Vec<Table>,
+    orders: Vec<Order>,
+    scripts: Vec<(&'static str, String)>,
+) -> Vec<Stream<'a>> {
+    let mut streams: Vec<Stream<'a>> = scripts.into_iter().map(script).collect();
+    let limits = source.limits(&tables);
+    if source.part != Part::Data {
+        let section = |part| Section::new(part, limits.clone());
+        streams.push(dumped(
+            moment,
+            "schema.pre.sql",
+            section("--section=pre-data"),
+        ));
+        streams.push(dumped(
+            moment,
+            "schema.post.sql",
+            section("--section=post-data"),
+        ));
+        streams.extend(globals(source, moment));
+    }
+    if source.part == Part::Schema {
+        return streams;
+    }
+    if source.has_large_objects(moment) {
+        streams.push(dumped(
+            moment,
+            "large-objects.sql",
+            Section::large_objects(),
+        ));
+    }
+    for (table, order) in tables.into_iter().zip(orders) {
+        if source.is_without_rows(&table.name) {
+            continue;
+        }
+        let moment = Arc::clone(moment);
+        streams.push(Stream {
+            name: format!("data/{}", table.name.file()),
+            profile: Profile::DUMP,
+            open: Box::new(move || {
+                let copying = Copying::start(moment, &table, order)?;
+                Ok(Box::new(copying) as Box<dyn Bytes>)
+            }),
+        });
+    }
+    streams
+}
+
+/// Everything in one stream of `pg_dump`'s own.
+fn whole<'a>(
+    source: &'a Postgres,
+    moment: &Arc<Moment>,
+    tables: Vec<Table>,
+    scripts: Vec<(&'static str, String)>,
+) -> Vec<Stream<'a>> {
+    let mut streams: Vec<Stream<'a>> = scripts.into_iter().map(script).collect();
+    if source.part != Part::Data {
+        streams.extend(globals(source, moment));
+    }
+    let mut arguments = source.limits(&tables);
+    match source.part {
+        Part::All => {}
+        Part::Schema => arguments.push("--schema-only".to_owned()),
+        Part::Data => arguments.push("--data-only".to_owned()),
+    }
+    let mut counted: Vec<Table> = tables;
+    counted.retain(|t| source.part != Part::Schema && !source.is_without_rows(&t.name));
+    let (name, section) = match source.form {
+        Form::Custom => ("dump.pgdump", Section::custom(arguments, counted)),
+        _ => ("dump.sql", Section::plain(arguments, counted)),
+    };
+    streams.push(dumped(moment, name, section));
+    streams
+}
+
+/// Roles and tablespaces of the server. Not having them is no failure: they belong to no database.
+fn globals<'a>(source: &Postgres, moment: &Arc<Moment>) -> Option<Stream<'a>> {
+    if source.without_globals {
+        return None;
+    }
+    match super::dump::globals(moment, source.role_passwords) {
+        Ok(text) => Some(script(("globals.sql", text))),
+        Err(error) => {
+            let what = error.what.lines().next().unwrap_or_default().to_owned();
+            let warning = format!("roles and tablespaces of the server are not stored: {what}");
+            lock(&moment.warnings).push(warning);
+            None
+        }
+    }
+}

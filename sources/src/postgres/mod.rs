@@ -1,0 +1,291 @@
+//! PostgreSQL: a live database by one exported snapshot.
+//!
+//! The default form is one stream for each table, in the order of its key, beside scripts of the
+//! structure: it grows least, and a table or the structure can be had alone ([`capture`], [`copy`],
+//! [`dump`]). The other forms are `pg_dump`'s own. Restored is into a new database ([`restore`]),
+//! which is exchanged with the live one on request ([`swap`]). [`throwaway`] is a private server for
+//! rehearsals and tests.
+
+mod capture;
+mod catalog;
+mod copy;
+mod dump;
+mod feed;
+mod fill;
+mod names;
+mod place;
+mod restore;
+mod session;
+mod swap;
+#[cfg(test)]
+mod tests;
+pub mod throwaway;
+mod tools;
+mod words;
+
+use std::time::Duration;
+
+use crate::database::error::{Cause, DatabaseError};
+use crate::database::settings::Settings;
+use crate::database::{
+    Capture, Context, Database, Part, Preflight, RestoreOptions, Restored, Stored, Verified,
+};
+use capture::Moment;
+use catalog::Table;
+use names::{Pattern, TableName};
+use place::Place;
+use session::Session;
+use tools::{KNOWN, Tools};
+
+/// Connections that read tables side by side, unless `connections` says otherwise.
+const CONNECTIONS: u64 = 4;
+/// Tables of more bytes are read as they lie, unless `key_order_limit` says otherwise.
+const KEY_ORDER_LIMIT: u64 = 8 << 30;
+/// How long a lock is waited for, unless `lock_timeout` says otherwise.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// In which form a database is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// A stream for each table, scripts of the structure.
+    Tables,
+    /// `pg_dump`'s archive.
+    Custom,
+    /// `pg_dump`'s script.
+    Plain,
+}
+
+impl Form {
+    const WORDS: [(&'static str, Form); 3] = [
+        ("tables", Form::Tables),
+        ("custom", Form::Custom),
+        ("plain", Form::Plain),
+    ];
+
+    fn word(self) -> &'static str {
+        let found = Form::WORDS.iter().find(|(_, form)| *form == self);
+        found.map_or("tables", |(word, _)| word)
+    }
+}
+
+/// Whether rows are read in the order of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ordering {
+    /// Where that is cheap.
+    Auto,
+    /// Wherever there is a key.
+    Key,
+    /// Never.
+    Heap,
+}
+
+/// A PostgreSQL database.
+pub struct Postgres {
+    place: Place,
+    form: Form,
+    part: Part,
+    ordering: Ordering,
+    key_order_limit: u64,
+    connections: usize,
+    lock_timeout: Duration,
+    tables: Vec<Pattern>,
+    exclude_tables: Vec<Pattern>,
+    exclude_data: Vec<Pattern>,
+    schemas: Vec<String>,
+    exclude_schemas: Vec<String>,
+    without_globals: bool,
+    role_passwords: bool,
+    /// Of a restore: in place of the stored collation.
+    collate: Option<String>,
+}
+
+impl Postgres {
+    /// From `postgres://user@host:port/database`; docs/guide/postgres.md lists the options.
+    ///
+    /// # Errors
+    /// When there is no name of a database, or an option is wrong.
+    pub fn new(mut settings: Settings) -> Result<Postgres, DatabaseError> {
+        let place = Place::take(&mut settings)?;
+        let named = place.database().is_some_and(|name| !name.contains('/'));
+        if !named {
+            let what = "a PostgreSQL source needs the name of a database";
+            return Err(DatabaseError::setting(what).hint("like postgres://user@host/inventory"));
+        }
+        let source = Postgres {
+            place,
+            form: settings.word("format", &Form::WORDS)?,
+            part: settings.word(
+                "part",
+                &[
+                    ("all", Part::All),
+                    ("schema", Part::Schema),
+                    ("data", Part::Data),
+                ],
+            )?,
+            ordering: settings.word(
+                "order",
+                &[
+                    ("auto", Ordering::Auto),
+                    ("key", Ordering::Key),
+                    ("heap", Ordering::Heap),
+                ],
+            )?,
+            key_order_limit: settings
+                .number("key_order_limit")?
+                .unwrap_or(KEY_ORDER_LIMIT),
+            connections: settings
+                .number("connections")?
+                .unwrap_or(CONNECTIONS)
+                .clamp(1, 64) as usize,
+            lock_timeout: settings
+                .number("lock_timeout")?
+                .map_or(LOCK_TIMEOUT, Duration::from_secs),
+            tables: Pattern::all(&settings.list("tables")?)?,
+            exclude_tables: Pattern::all(&settings.list("exclude_tables")?)?,
+            exclude_data: Pattern::all(&settings.list("exclude_data")?)?,
+            schemas: settings.list("schemas")?,
+            exclude_schemas: settings.list("exclude_schemas")?,
+            without_globals: settings.flag("no_globals")?,
+            role_passwords: settings.flag("role_passwords")?,
+            collate: settings.text("collate")?,
+        };
+        settings.finish()?;
+        Ok(source)
+    }
+
+    /// The tables that were asked for.
+    fn chosen(&self, all: Vec<Table>) -> Result<Vec<Table>, DatabaseError> {
+        for pattern in &self.tables {
+            if !all.iter().any(|table| pattern.matches(&table.name)) {
+                let what = format!("no table is like {:?}", pattern.typed());
+                return Err(DatabaseError::new(Cause::Absent, what)
+                    .hint("write SCHEMA.TABLE, with `*` for any letters"));
+            }
+        }
+        let is_chosen = |table: &Table| {
+            let name = &table.name;
+            let like = |patterns: &[Pattern]| patterns.iter().any(|p| p.matches(name));
+            let within = |schemas: &[String]| schemas.iter().any(|s| names::like(s, &name.schema));
+            (self.tables.is_empty() || like(&self.tables))
+                && (self.schemas.is_empty() || within(&self.schemas))
+                && !like(&self.exclude_tables)
+                && !within(&self.exclude_schemas)
+        };
+        Ok(all.into_iter().filter(is_chosen).collect())
+    }
+
+    /// The same for `pg_dump`, by exact names where a choice was made.
+    fn limits(&self, chosen: &[Table]) -> Vec<String> {
+        let exact = |option: &str, patterns: &[Pattern]| -> Vec<String> {
+            let quoted = |p: &Pattern| format!("{option}={}", p.for_programs());
+            patterns.iter().map(quoted).collect()
+        };
+        let schema = |option: &str, schemas: &[String]| -> Vec<String> {
+            let quoted = |s: &String| format!("{option}={}", names::for_programs(s));
+            schemas.iter().map(quoted).collect()
+        };
+        let mut limits = Vec::new();
+        if !self.tables.is_empty() {
+            limits.extend(
+                chosen
+                    .iter()
+                    .map(|t| format!("--table={}", t.name.quoted())),
+            );
+        }
+        limits.extend(exact("--exclude-table", &self.exclude_tables));
+        limits.extend(schema("--schema", &self.schemas));
+        limits.extend(schema("--exclude-schema", &self.exclude_schemas));
+        if self.form != Form::Tables {
+            limits.extend(exact("--exclude-table-data", &self.exclude_data));
+        }
+        limits
+    }
+
+    fn is_without_rows(&self, table: &TableName) -> bool {
+        self.exclude_data
+            .iter()
+            .any(|pattern| pattern.matches(table))
+    }
+
+    /// Large objects belong to no table or schema.
+    fn has_large_objects(&self, moment: &Moment) -> bool {
+        let chosen = !self.tables.is_empty() || !self.schemas.is_empty();
+        !chosen && moment.has_large_objects
+    }
+}
+
+impl Database for Postgres {
+    fn kind(&self) -> &'static str {
+        "postgres"
+    }
+
+    fn location(&self) -> String {
+        self.place.location()
+    }
+
+    fn default_name(&self) -> String {
+        self.place.database().unwrap_or_default().replace('/', "_")
+    }
+
+    fn preflight(&self, context: &Context) -> Result<Preflight, DatabaseError> {
+        let session = Session::open(&self.place.login(context)?, context)?;
+        let major = session.version / 10_000;
+        if major < *KNOWN.start() {
+            let what = format!(
+                "PostgreSQL {major} is too old: {} is the oldest",
+                KNOWN.start()
+            );
+            return Err(DatabaseError::new(Cause::Failed, what));
+        }
+        let tools = Tools::find(session.version, context)?;
+        let server = session.value("SHOW server_version")?.unwrap_or_default();
+        let server = server
+            .split_whitespace()
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        Ok(Preflight {
+            server: format!("PostgreSQL {server}"),
+            tool: format!("pg_dump {}", tools.version),
+        })
+    }
+
+    fn capture<'a>(&'a self, context: &'a Context) -> Result<Capture<'a>, DatabaseError> {
+        capture::capture(self, context)
+    }
+
+    fn restore(
+        &self,
+        stored: &dyn Stored,
+        options: &RestoreOptions,
+        context: &Context,
+    ) -> Result<Restored, DatabaseError> {
+        restore::restore(self, stored, options, context)
+    }
+
+    fn swap(&self, restored: Restored, context: &Context) -> Result<Restored, DatabaseError> {
+        swap::swap(self, restored, context)
+    }
+
+    fn verify(&self, stored: &dyn Stored, context: &Context) -> Result<Verified, DatabaseError> {
+        restore::verify(self, stored, context)
+    }
+
+    fn remove(&self, name: &str, context: &Context) -> Result<(), DatabaseError> {
+        let server = restore::maintenance(&self.place, context)?;
+        let name = names::quoted(name);
+        server.run(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+    }
+
+    fn query(&self, sql: &str, context: &Context) -> Result<Option<String>, DatabaseError> {
+        Session::open(&self.place.login(context)?, context)?.value(sql)
+    }
+}
+
+/// A key that nobody can guess who wrote a name into a database.
+fn random_key() -> String {
+    use std::hash::{BuildHasher, RandomState};
+    // Seeded by the system once a thread, and different at every call.
+    let number = || RandomState::new().hash_one(0u8);
+    format!("{:016x}{:016x}", number(), number())
+}

@@ -1,0 +1,494 @@
+//! A stored database as a new one: structure, rows of several tables at once, then all that checks
+//! and speeds up (keys, indexes, triggers), then rows compared. The new database goes when anything
+//! fails.
+
+use std::collections::VecDeque;
+use std::io::Read;
+use std::sync::Mutex;
+
+use bytes::Bytes;
+
+use super::Postgres;
+use super::feed::{Programs, feed_file, feed_script};
+use super::names::{literal, quoted};
+use super::place::{Login, Place};
+use super::session::Session;
+use super::tools::Tools;
+use crate::child::lock;
+use crate::database::error::{Cause, DatabaseError};
+use crate::database::{
+    Context, Part, RestoreOptions, Restored, Stored, StoredStream, Verified, compare_rows,
+};
+
+/// Bytes that are sent to the server together.
+const PIECE: usize = 256 << 10;
+
+/// Kinds of things that are left out when only some tables have rows: they would not hold, or make
+/// rows of their own.
+const ONLY_WITH_ALL_ROWS: [&str; 5] = [
+    "FK CONSTRAINT",
+    "TRIGGER",
+    "EVENT TRIGGER",
+    "RULE",
+    "MATERIALIZED VIEW DATA",
+];
+
+/// What is stored, by what it is for.
+pub(super) struct Parts<'s> {
+    pub stored: &'s dyn Stored,
+    pub tables: Vec<&'s StoredStream>,
+}
+
+impl<'s> Parts<'s> {
+    /// Looks through a member; `options` chooses among its tables.
+    pub fn of(
+        stored: &'s dyn Stored,
+        options: &RestoreOptions,
+    ) -> Result<Parts<'s>, DatabaseError> {
+        let member = stored.member();
+        if member.kind != "postgres" {
+            let what = format!(
+                "\"{}\" is a {} database, which cannot become one of PostgreSQL",
+                member.name, member.kind
+            );
+            return Err(DatabaseError::setting(what));
+        }
+        let all: Vec<&StoredStream> = (stored.streams().iter())
+            .filter(|stream| stream.name.starts_with("data/"))
+            .collect();
+        let known = |stream: &StoredStream, name: &str| {
+            let table = stream.facts.rows.first().map(|(table, _)| table.as_str());
+            table == Some(name) || table.is_some_and(|t| t.strip_prefix("public.") == Some(name))
+        };
+        for name in &options.tables {
+            if !all.iter().any(|stream| known(stream, name)) {
+                let tables = all.iter().filter_map(|s| s.facts.rows.first());
+                let tables: Vec<&str> = tables.map(|(table, _)| table.as_str()).take(20).collect();
+                let what = format!("no table {name:?} is stored");
+                return Err(DatabaseError::new(Cause::Absent, what)
+                    .hint(format!("stored are: {}", tables.join(", "))));
+            }
+        }
+        let chosen = |stream: &&StoredStream| {
+            options.tables.is_empty() || options.tables.iter().any(|name| known(stream, name))
+        };
+        Ok(Parts {
+            stored,
+            tables: match options.part {
+                Part::Schema => Vec::new(),
+                _ => all.into_iter().filter(chosen).collect(),
+            },
+        })
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.stored
+            .streams()
+            .iter()
+            .any(|stream| stream.name == name)
+    }
+
+    /// Rows of all tables that are restored.
+    fn rows(&self) -> Vec<(String, u64)> {
+        let rows = self
+            .tables
+            .iter()
+            .flat_map(|stream| stream.facts.rows.clone());
+        rows.collect()
+    }
+}
+
+/// A new database, dropped again unless it is kept.
+struct Made<'a> {
+    server: Session,
+    name: String,
+    place: Place,
+    login: Login,
+    tools: Tools,
+    context: &'a Context,
+    kept: bool,
+}
+
+impl Drop for Made<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            // A server that does not answer keeps it; its name says what it is.
+            let sql = format!(
+                "DROP DATABASE IF EXISTS {} WITH (FORCE)",
+                quoted(&self.name)
+            );
+            let _ = self.server.run(&sql);
+        }
+    }
+}
+
+/// Connects to a database that every server has.
+pub(super) fn maintenance(place: &Place, context: &Context) -> Result<Session, DatabaseError> {
+    let mut result = Err(DatabaseError::stopped());
+    for database in ["postgres", "template1"] {
+        let login = place.with_database(database).login(context)?;
+        result = Session::open(&login, context);
+        match &result {
+            Err(e) if e.cause == Cause::Absent => {}
+            _ => break,
+        }
+    }
+    result
+}
+
+/// Whether a server has a database of a name.
+pub(super) fn exists(server: &Session, name: &str) -> Result<bool, DatabaseError> {
+    let sql = format!(
+        "SELECT count(*) FROM pg_database WHERE datname = {}",
+        literal(name)
+    );
+    Ok(server.number(&sql)? > 0)
+}
+
+/// Makes a database of what is stored.
+pub(super) fn restore(
+    to: &Postgres,
+    stored: &dyn Stored,
+    options: &RestoreOptions,
+    context: &Context,
+) -> Result<Restored, DatabaseError> {
+    let parts = Parts::of(stored, options)?;
+    if options.part == Part::Data {
+        return super::fill::fill(to, &parts, options, context);
+    }
+    let mut made = create(to, stored, context)?;
+    let mut warnings = Vec::new();
+    let run = |made: &Made<'_>, warnings: &mut Vec<String>| match parts.has("dump.sql")
+        || parts.has("dump.pgdump")
+    {
+        true => whole(made, &parts, options),
+        false => by_table(to, made, &parts, options, warnings),
+    };
+    run(&made, &mut warnings)?;
+    let verified = compare(&made.login, context, &parts.rows_of_all(options))?;
+    made.kept = true;
+    Ok(Restored {
+        name: made.name.clone(),
+        tables: verified.tables,
+        rows: verified.rows,
+        kept: None,
+        warnings,
+    })
+}
+
+impl Parts<'_> {
+    /// Rows that must be there afterwards, whatever the form.
+    fn rows_of_all(&self, options: &RestoreOptions) -> Vec<(String, u64)> {
+        if !self.tables.is_empty() || options.part == Part::Schema {
+            return self.rows();
+        }
+        let streams = self.stored.streams().iter();
+        streams
+            .flat_map(|stream| stream.facts.rows.clone())
+            .collect()
+    }
+}
+
+/// Makes the empty database, as the stored one was made.
+fn create<'a>(
+    to: &Postgres,
+    stored: &dyn Stored,
+    context: &'a Context,
+) -> Result<Made<'a>, DatabaseError> {
+    let server = maintenance(&to.place, context)?;
+    let wanted = to.place.database().unwrap_or_default().to_owned();
+    let name = match exists(&server, &wanted)? {
+        false => wanted,
+        true => shortened(&wanted, &format!("_restored_{}", context.stamp)),
+    };
+    let tools = Tools::find(server.version, context)?;
+    let sql = create_statement(&name, stored, server.version, to.collate.as_deref());
+    server.run(&sql).map_err(|e| no_locale(e, stored))?;
+    let place = to.place.with_database(&name);
+    Ok(Made {
+        login: place.login(context)?,
+        server,
+        name,
+        place,
+        tools,
+        context,
+        kept: false,
+    })
+}
+
+/// A name with an end, within the 63 bytes that a name may have.
+pub(super) fn shortened(name: &str, end: &str) -> String {
+    let mut room = 63_usize.saturating_sub(end.len()).min(name.len());
+    while !name.is_char_boundary(room) {
+        room -= 1;
+    }
+    format!("{}{end}", name.get(..room).unwrap_or_default())
+}
+
+fn create_statement(
+    name: &str,
+    stored: &dyn Stored,
+    version: u32,
+    collate: Option<&str>,
+) -> String {
+    let property = |name: &str| stored.member().property(name);
+    let mut sql = format!("CREATE DATABASE {} TEMPLATE template0", quoted(name));
+    let mut add = |what: &str, value: Option<&str>| {
+        if let Some(value) = value {
+            sql.push_str(&format!(" {what} {}", literal(value)));
+        }
+    };
+    add("ENCODING", property("encoding"));
+    if let Some(collate) = collate {
+        add("LC_COLLATE", Some(collate));
+        add("LC_CTYPE", Some(collate));
+        return sql;
+    }
+    add("LC_COLLATE", property("collate"));
+    add("LC_CTYPE", property("ctype"));
+    match property("locale_provider") {
+        Some("i") if version >= 150_000 => {
+            sql.push_str(" LOCALE_PROVIDER icu");
+            if let Some(locale) = property("locale") {
+                sql.push_str(&format!(" ICU_LOCALE {}", literal(locale)));
+            }
+        }
+        Some("b") if version >= 170_000 => {
+            sql.push_str(" LOCALE_PROVIDER builtin");
+            if let Some(locale) = property("locale") {
+                sql.push_str(&format!(" BUILTIN_LOCALE {}", literal(locale)));
+            }
+        }
+        _ => {}
+    }
+    sql
+}
+
+fn no_locale(error: DatabaseError, stored: &dyn Stored) -> DatabaseError {
+    if !error.what.contains("locale") {
+        return error;
+    }
+    let collate = stored.member().property("collate").unwrap_or_default();
+    DatabaseError {
+        hint: Some(format!(
+            "the server does not know the collation {collate} of the stored database: install \
+             that locale, or choose another with ?collate=C.UTF-8"
+        )),
+        ..error
+    }
+}
+
+/// The default form.
+fn by_table(
+    to: &Postgres,
+    made: &Made<'_>,
+    parts: &Parts<'_>,
+    options: &RestoreOptions,
+    warnings: &mut Vec<String>,
+) -> Result<(), DatabaseError> {
+    let programs = Programs::new(&made.tools, &made.login, made.context)?;
+    let needed = ["schema.pre.sql", "schema.post.sql"];
+    if let Some(name) = needed.iter().find(|name| !parts.has(name)) {
+        let what = format!("\"{}\" has no {name}", parts.stored.member().name);
+        return Err(DatabaseError::new(Cause::Absent, what)
+            .hint("it was stored without its structure: restore its rows with --data-only"));
+    }
+    feed_script(&programs, parts.stored, "schema.pre.sql", &[])?;
+    if options.part != Part::Schema {
+        copy_all(to, made, parts)?;
+        for name in ["sequences.sql", "large-objects.sql"] {
+            if parts.has(name) && (options.tables.is_empty() || name == "sequences.sql") {
+                feed_script(&programs, parts.stored, name, &[])?;
+            }
+        }
+    }
+    let left_out: &[&str] = match (options.part, options.tables.is_empty()) {
+        (Part::Schema, _) => &["MATERIALIZED VIEW DATA"],
+        (_, true) => &[],
+        (_, false) => &ONLY_WITH_ALL_ROWS,
+    };
+    if !options.tables.is_empty() {
+        warnings.push(
+            "only some tables have rows, so foreign keys, triggers and rules were not made".into(),
+        );
+    }
+    feed_script(&programs, parts.stored, "schema.post.sql", left_out)?;
+    if parts.has("database.sql") {
+        feed_script(&programs, parts.stored, "database.sql", &[])?;
+    }
+    Session::open(&made.login, made.context)?.run("ANALYZE")
+}
+
+/// The forms of `pg_dump`.
+fn whole(
+    made: &Made<'_>,
+    parts: &Parts<'_>,
+    options: &RestoreOptions,
+) -> Result<(), DatabaseError> {
+    let form = parts.stored.member().form.clone();
+    let chooses = !options.tables.is_empty() || options.part == Part::Schema;
+    if chooses && form == "plain" {
+        let what = "a part cannot be taken out of a plain dump";
+        return Err(DatabaseError::setting(what)
+            .hint("restore all of it under another name, or store it in the default form"));
+    }
+    let programs = Programs::new(&made.tools, &made.login, made.context)?;
+    match form.as_str() {
+        "plain" => feed_script(&programs, parts.stored, "dump.sql", &[])?,
+        _ => {
+            let mut arguments = vec!["--exit-on-error".to_owned()];
+            if options.part == Part::Schema {
+                arguments.push("--schema-only".to_owned());
+            }
+            if !options.tables.is_empty() {
+                let what = "a table is taken out of the default form only";
+                return Err(DatabaseError::setting(what).hint(
+                    "`hucha cat SNAPSHOT:MEMBER/dump.pgdump | pg_restore --table=…` does it",
+                ));
+            }
+            feed_file(&programs, parts.stored, "dump.pgdump", &arguments)?;
+        }
+    }
+    if parts.has("database.sql") {
+        feed_script(&programs, parts.stored, "database.sql", &[])?;
+    }
+    Session::open(&made.login, made.context)?.run("ANALYZE")
+}
+
+/// Fills all tables, several at once, the largest first.
+fn copy_all(to: &Postgres, made: &Made<'_>, parts: &Parts<'_>) -> Result<(), DatabaseError> {
+    let mut tables = parts.tables.clone();
+    tables.sort_by_key(|stream| std::cmp::Reverse(stream.size));
+    let waiting = Mutex::new(VecDeque::from(tables));
+    let failed = Mutex::new(None);
+    let connections = to.connections.min(parts.tables.len());
+    let login = made.place.login(made.context)?;
+    let work = || -> Result<(), DatabaseError> {
+        let session = Session::open(&login, made.context)?;
+        loop {
+            if lock(&failed).is_some() {
+                return Ok(());
+            }
+            let Some(stream) = lock(&waiting).pop_front() else {
+                return Ok(());
+            };
+            copy_one(&session, parts.stored, stream)?;
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..connections {
+            scope.spawn(|| {
+                if let Err(error) = work() {
+                    lock(&failed).get_or_insert(error);
+                }
+            });
+        }
+    });
+    match lock(&failed).take() {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
+/// Fills one table; the server must have taken as many rows as are stored.
+pub(super) fn copy_one(
+    session: &Session,
+    stored: &dyn Stored,
+    stream: &StoredStream,
+) -> Result<(), DatabaseError> {
+    let property = |name: &str| stream.facts.property(name).unwrap_or_default();
+    let (table, columns) = (property("table"), property("columns"));
+    let columns = match columns.is_empty() {
+        true => String::new(),
+        false => format!(" ({columns})"),
+    };
+    let (shown, rows) = stream.facts.rows.first().cloned().unwrap_or_default();
+    if stored.member().property("encoding") == Some("SQL_ASCII") {
+        session.run("SET client_encoding = 'SQL_ASCII'")?;
+    }
+    let mut copy = Some(session.copy_in(&format!("COPY {table}{columns} FROM STDIN"))?);
+    let mut taken = 0;
+    stored.read(&stream.name, &mut |bytes| {
+        let Some(mut copy) = copy.take() else {
+            return Ok(());
+        };
+        loop {
+            let piece = piece(bytes)?;
+            if piece.is_empty() {
+                break;
+            }
+            session.send(&mut copy, piece).map_err(|e| e.of(&shown))?;
+        }
+        taken = session.finish(copy).map_err(|e| e.of(&shown))?;
+        Ok(())
+    })?;
+    match taken == rows {
+        true => Ok(()),
+        false => {
+            let what = format!("{shown}: {rows} rows are stored, and the server took {taken}");
+            Err(DatabaseError::new(Cause::Differs, what))
+        }
+    }
+}
+
+/// The next bytes of a stream; none at its end.
+fn piece(bytes: &mut dyn Read) -> Result<Bytes, DatabaseError> {
+    let mut piece = vec![0; PIECE];
+    let mut filled = 0;
+    while let Some(room) = piece.get_mut(filled..).filter(|room| !room.is_empty()) {
+        let n = bytes.read(room).map_err(|e| {
+            DatabaseError::new(
+                Cause::Incomplete,
+                format!("the snapshot cannot be read: {e}"),
+            )
+        })?;
+        if n == 0 {
+            break;
+        }
+        filled += n;
+    }
+    piece.truncate(filled);
+    Ok(Bytes::from(piece))
+}
+
+/// Whether tables have as many rows as are stored.
+pub(super) fn compare(
+    login: &Login,
+    context: &Context,
+    rows: &[(String, u64)],
+) -> Result<Verified, DatabaseError> {
+    let session = Session::open(login, context)?;
+    let all = super::catalog::tables(&session)?;
+    let mut found = std::collections::BTreeMap::new();
+    for table in &all {
+        let shown = table.name.shown();
+        if rows.iter().any(|(name, _)| *name == shown) {
+            let (name, condition) = (table.name.quoted(), &table.condition);
+            let sql = format!("SELECT count(*) FROM ONLY {name} {condition}");
+            found.insert(shown, session.number(&sql)?);
+        }
+    }
+    compare_rows(rows, &|table| found.get(table).copied())
+}
+
+/// Whether a database has what is stored.
+pub(super) fn verify(
+    database: &Postgres,
+    stored: &dyn Stored,
+    context: &Context,
+) -> Result<Verified, DatabaseError> {
+    let parts = Parts::of(stored, &RestoreOptions::default())?;
+    let login = database.place.login(context)?;
+    let rows = parts.rows_of_all(&RestoreOptions::default());
+    let verified = compare(&login, context, &rows)?;
+    let session = Session::open(&login, context)?;
+    let invalid = session.number("SELECT count(*) FROM pg_index WHERE NOT indisvalid")?;
+    if invalid > 0 {
+        let what = format!("{invalid} indexes are not valid");
+        return Err(DatabaseError::new(Cause::Differs, what));
+    }
+    Ok(Verified {
+        checks: vec!["indexes".to_owned()],
+        ..verified
+    })
+}
