@@ -46,7 +46,7 @@ pub(super) enum SslMode {
 /// A way to the server that was tried.
 pub(super) struct Access<'a> {
     pub context: &'a Context,
-    _folder: PrivateFolder,
+    folder: PrivateFolder,
     file: PathBuf,
     pub client: Tool,
     pub server: Version,
@@ -62,7 +62,7 @@ impl Mysql {
         let file = folder.file("client.cnf", text.as_bytes())?;
         let mut access = Access {
             context,
-            _folder: folder,
+            folder,
             file,
             server: client.version,
             client,
@@ -86,8 +86,10 @@ impl Mysql {
         }
         if access.client.version.product != access.server.product {
             let own = tools::client(Some(access.server.product), &self.tool_dir, context)?;
-            // The option file was made for the product of the first.
-            if own.version.product == access.client.version.product {
+            if own.version.product == access.server.product {
+                // Options are not called the same by both.
+                let text = self.option_file(own.version.product, context)?;
+                access.file = access.folder.file("own.cnf", text.as_bytes())?;
                 access.client = own;
             }
         }
