@@ -283,6 +283,7 @@ pub fn open(settings: Settings) -> Result<Box<dyn Database>, DatabaseError> {
     match settings.address.scheme.as_str() {
         "firestore" => Ok(Box::new(crate::firestore::Firestore::new(settings)?)),
         "sqlite" => Ok(Box::new(crate::sqlite::Sqlite::new(settings)?)),
+        "mysql" | "mariadb" => Ok(Box::new(crate::mysql::Mysql::new(settings)?)),
         "postgres" | "postgresql" => Ok(Box::new(crate::postgres::Postgres::new(settings)?)),
         "mssql" | "sqlserver" => Ok(Box::new(crate::mssql::SqlServer::new(settings)?)),
         other => {
