@@ -20,6 +20,10 @@
 //! | [`cache`] | whatever happens to the local cache, commands succeed and say nothing wrong |
 //! | [`full_disk`] | on a full disk `snapshot` fails in one sentence; `forget`, `gc` make room |
 //! | [`json`] | what every command prints with `--json` follows docs/json.md |
+//! | [`sqlite`] | SQLite under load in both journal modes, restores, bounds of blocking, failures |
+//! | [`postgres`] | PostgreSQL under pgbench, parts, exchange, whatever must leave no snapshot |
+//! | [`databases`] | several sources in one snapshot, all or nothing, the manifest, misuse |
+//! | [`children`] | what programs of databases are given: no secret; temporary files are private |
 //! | [`repair`] | what comes back, what is healed or given up, and what kills of repair leave |
 //! | [`guide`] | every command of the user guide, page by page |
 //! | [`damage`] | damaged objects are named, the rest is restored; the table of docs/damage.md |
@@ -35,8 +39,10 @@ mod archive;
 mod cache;
 mod changing;
 mod checkpoints;
+mod children;
 mod commands;
 mod damage;
+mod databases;
 mod excludes;
 mod exit_codes;
 mod first_steps;
@@ -46,11 +52,13 @@ mod guide;
 mod json;
 mod kills;
 mod paths;
+mod postgres;
 mod processes;
 mod real_tree;
 mod repair;
 mod restore;
 mod retention;
 mod scale;
+mod sqlite;
 mod support;
 mod tidy;
