@@ -7,6 +7,7 @@ pub mod child;
 pub mod command;
 pub mod database;
 pub mod expand;
+pub mod firestore;
 mod glob;
 pub mod host;
 #[cfg(unix)]

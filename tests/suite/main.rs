@@ -26,6 +26,7 @@
 //! | [`children`] | what programs of databases are given: no secret; temporary files are private |
 //! | [`repair`] | what comes back, what is healed or given up, and what kills of repair leave |
 //! | [`guide`] | every command of the user guide, page by page |
+//! | [`firestore`] | Firestore, played and Google's emulator: one moment, restores, each failure |
 //! | [`damage`] | damaged objects are named, the rest is restored; the table of docs/damage.md |
 //!
 //! CI runs small sizes; `HUCHA_TESTS=full` runs those of the issue on the release binary.
@@ -45,6 +46,7 @@ mod damage;
 mod databases;
 mod excludes;
 mod exit_codes;
+mod firestore;
 mod first_steps;
 mod full_disk;
 mod growth;

@@ -1,0 +1,3 @@
+//! Services of others that no test can have, played as far as hucha uses them.
+
+pub mod firestore;
