@@ -129,7 +129,7 @@ pub(super) fn unreachable(login: &Login, error: &NoConnection) -> DatabaseError 
         }
     };
     let without_password = matches!(error, NoConnection::Postgres(e)
-        if e.to_string().contains("password missing"));
+        if std::error::Error::source(e).is_some_and(|e| e.to_string() == "password missing"));
     match without_password {
         true => DatabaseError::new(
             Cause::Denied,
