@@ -7,6 +7,7 @@ mod arguments;
 mod compare;
 mod corpus;
 mod creep;
+mod databases;
 mod index;
 mod micro;
 mod profile;
@@ -21,6 +22,7 @@ const USAGE: &str = "usage: hucha-benches COMMAND
   compare HUCHA SCRATCH [--nights N] [--percent P] [--only CORPORA] [--tools TOOLS]
                         [--repeats N] [--out FILE]
   creep HUCHA SCRATCH   [--nights N] [--percent P] [--only CORPORA] [--out FILE]
+  databases HUCHA SCRATCH [--nights N] [--percent P] [--out FILE]
   profile HUCHA SCRATCH [--nights N] [--percent P] [--only CORPORA] [--out FILE]
   corpus NAME FOLDER    [--nights N] [--percent P]
   index [CHUNKS] FOLDER
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Some("micro") => micro(rest.first()),
         Some("compare") => compare::compare(rest),
         Some("creep") => creep::creep(rest),
+        Some("databases") => databases::databases(rest),
         Some("profile") => profile::profile(rest),
         Some("corpus") => corpus::nights::on_disk(rest),
         Some("index") => index::run(rest),

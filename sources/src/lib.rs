@@ -13,6 +13,7 @@ pub mod host;
 #[cfg(unix)]
 mod ignore;
 mod mssql;
+pub mod mysql;
 mod owner;
 pub mod pattern;
 pub mod postgres;

@@ -1,5 +1,5 @@
-//! End-to-end tests live in `suite/`. Here is what they share with programs for use by hand:
-//! services of others, played.
+//! End-to-end tests live in `suite/`. Here are services of others, played: what cannot be installed
+//! where tests run. Each has a small program in `bin/` to use it by hand.
 
 #![expect(
     clippy::unwrap_used,

@@ -284,7 +284,8 @@ impl Tool {
         }
     }
 
-    fn call<A: Into<OsString>>(&self, words: impl IntoIterator<Item = A>) -> Call {
+    /// Its program with other words.
+    pub fn call<A: Into<OsString>>(&self, words: impl IntoIterator<Item = A>) -> Call {
         let words = words.into_iter().map(Into::into);
         Call {
             argv: [self.program.clone()].into_iter().chain(words).collect(),

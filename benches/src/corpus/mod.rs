@@ -7,7 +7,7 @@
 pub mod files;
 pub mod nights;
 mod noise;
-mod shop;
+pub mod shop;
 mod tree;
 mod vocabulary;
 

@@ -37,15 +37,18 @@ pub fn export(run: &mut Run, args: &MemberExportArgs) -> Outcome {
         let failure = Failure::failed(format_args!("{} is there already", path.display()));
         return Err(failure.hint("give another name; nothing is ever replaced"));
     }
-    let bytes = match &form {
+    let (bytes, lost) = match &form {
         Form::Folder => {
             if args.gzip {
                 return Err(Failure::usage("a folder of files cannot be one gzip file"));
             }
             hucha_sources::database::export::folder(&stored, &path)?
         }
-        Form::File { .. } => file(&stored, &path, args.gzip)?,
+        Form::File { .. } => (file(&stored, &path, args.gzip)?, Vec::new()),
     };
+    for what in &lost {
+        run.out.remark(&format!("not in plain files: {what}"));
+    }
     if run.out.json {
         let object = serde_json::json!({
             "id": manifest.id.to_string(),

@@ -63,17 +63,13 @@ pub fn write(stored: &dyn Stored, out: &mut dyn Write) -> Result<(), DatabaseErr
     }
 }
 
-/// Writes a member into a new folder; answers how many bytes.
+/// Writes a member into a new folder; answers how many bytes, and what plain files cannot hold.
 ///
 /// # Errors
 /// When it cannot be read, or the folder cannot be written.
-pub fn folder(stored: &dyn Stored, path: &Path) -> Result<u64, DatabaseError> {
-    let _ = path;
-    let what = format!(
-        "\"{}\" cannot be exported as a folder",
-        stored.member().name
-    );
-    Err(DatabaseError::setting(what))
+pub fn folder(stored: &dyn Stored, path: &Path) -> Result<(u64, Vec<String>), DatabaseError> {
+    let exported = crate::firestore::export::export(stored, path)?;
+    Ok((exported.bytes, exported.lost))
 }
 
 /// A PostgreSQL database as a script for `psql`: the structure, rows by COPY, and what follows.

@@ -283,12 +283,13 @@ pub fn open(settings: Settings) -> Result<Box<dyn Database>, DatabaseError> {
     match settings.address.scheme.as_str() {
         "firestore" => Ok(Box::new(crate::firestore::Firestore::new(settings)?)),
         "sqlite" => Ok(Box::new(crate::sqlite::Sqlite::new(settings)?)),
+        "mysql" | "mariadb" => Ok(Box::new(crate::mysql::Mysql::new(settings)?)),
         "postgres" | "postgresql" => Ok(Box::new(crate::postgres::Postgres::new(settings)?)),
         "mssql" | "sqlserver" => Ok(Box::new(crate::mssql::SqlServer::new(settings)?)),
         other => {
             let what = format!("there are no sources at \"{other}:\"");
-            let known = "known: sqlite, postgres, mssql, firestore, file";
-            Err(DatabaseError::setting(what).hint(known))
+            Err(DatabaseError::setting(what)
+                .hint("known: sqlite, postgres, mysql, mssql, firestore, file"))
         }
     }
 }

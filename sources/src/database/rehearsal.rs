@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::error::{Cause, DatabaseError};
 use super::scratch::PrivateFolder;
 use super::{Context, Database, RestoreOptions, Settings, Stored, Verified};
+use crate::mysql::throwaway::Throwaway as MysqlServer;
 use crate::postgres::throwaway::Throwaway as PostgresServer;
 
 /// Servers that are started for rehearsals, and those that were named.
@@ -15,6 +16,7 @@ pub struct Stage<'a> {
     /// Addresses of servers, by their kind.
     named: BTreeMap<String, String>,
     postgres: Option<PostgresServer>,
+    mysql: Option<MysqlServer>,
     folder: Option<PrivateFolder>,
     /// Names of databases are numbered.
     used: usize,
@@ -46,6 +48,7 @@ impl<'a> Stage<'a> {
             context,
             named,
             postgres: None,
+            mysql: None,
             folder: None,
             used: 0,
         })
@@ -123,6 +126,16 @@ impl<'a> Stage<'a> {
                 let server = self.postgres(stored)?;
                 server.prepare(stored, context)?;
                 Ok(Box::new(server.database_for(&name, stored, context)?))
+            }
+            "mysql" => {
+                let server = match self.mysql.take() {
+                    Some(server) => server,
+                    None => MysqlServer::start(self.context)?,
+                };
+                // Views and triggers may name the database that they belong to.
+                let name = member.property("database").unwrap_or(&name);
+                let address = self.mysql.insert(server).address(name);
+                super::open(Settings::of_address(&address)?)
             }
             kind => {
                 let what = format!(

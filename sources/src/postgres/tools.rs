@@ -111,6 +111,8 @@ fn folders(context: &Context) -> Vec<PathBuf> {
 fn version_of(folder: &Path, context: &Context) -> Result<Option<(u32, String)>, DatabaseError> {
     let mut command = Command::new(program(folder, "pg_dump"));
     command.arg("--version").env("LC_ALL", "C");
+    // It needs none to say that.
+    command.env_remove("PGPASSWORD");
     let printed =
         Child::start(context.spec("pg_dump", command)).and_then(|child| child.read_all(MOST));
     context.go_on()?;

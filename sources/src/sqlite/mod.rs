@@ -153,7 +153,8 @@ fn told(path: &Path, doing: &str, error: &rusqlite::Error) -> DatabaseError {
         Some(ErrorCode::DiskFull) => (
             Cause::Failed,
             format!("there is no room to {doing} {path}: {error}"),
-            None,
+            (doing == "copy")
+                .then_some("the copy is in the cache folder: --cache-dir puts it on another disk"),
         ),
         _ => (
             Cause::Failed,

@@ -1,4 +1,5 @@
-//! Services of others that no test can have, played as far as hucha uses them.
+//! Services of others that no test can have: they answer just what hucha asks, and fail as they are
+//! told.
 
 pub mod firestore;
 pub mod tds;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::support::World;
-use hucha_tests::fakes::firestore::{Faults, KEY};
+use hucha_tests::fakes::firestore::{Faults, key};
 
 #[test]
 fn the_guide_holds_what_it_says() {
@@ -79,7 +79,7 @@ fn a_failure_leaves_no_snapshot_and_no_secret() {
         fake.fail(faults);
         let ran = call().expect(1).says(part);
         let told = format!("{} {}", ran.text(), ran.stderr);
-        let line = KEY.lines().nth(1).unwrap();
+        let line = key().lines().nth(1).unwrap();
         assert!(!told.contains("ya29") && !told.contains(line), "{told}");
         assert!(world.snapshots().is_empty());
     }

@@ -3,11 +3,11 @@
 
 use super::*;
 use hucha_sources::database::{Cause, DatabaseError};
-use hucha_tests::fakes::firestore::{Faults, KEY};
+use hucha_tests::fakes::firestore::{Faults, key};
 
 fn secretless(error: &DatabaseError) {
     let told = format!("{} {error:?}", error.in_one());
-    let key = KEY.lines().nth(1).unwrap();
+    let key = key().lines().nth(1).unwrap();
     for secret in ["ya29", "secret-token", "geheim", "PRIVATE", &key[..20]] {
         assert!(!told.contains(secret), "{told}");
     }

@@ -5,6 +5,7 @@
 //! What was ordered or moved long ago stays as it is: that is the colder half of the database.
 
 pub mod dump;
+pub mod postgres;
 pub mod rows;
 pub mod sqlite;
 

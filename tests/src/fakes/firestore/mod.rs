@@ -16,7 +16,7 @@ use serde_json::Value;
 
 pub use store::Name;
 use store::Store;
-pub use token::{KEY, credentials};
+pub use token::{credentials, key};
 
 /// The running service.
 pub struct Fake {

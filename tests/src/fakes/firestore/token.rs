@@ -1,14 +1,27 @@
 //! Tokens for a service account: the request's signature and claims are checked.
 
 use std::collections::BTreeSet;
+use std::process::Command;
+use std::sync::OnceLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ring::signature::{KeyPair, RSA_PKCS1_2048_8192_SHA256, RsaKeyPair, UnparsedPublicKey};
 use serde_json::{Value, json};
 
-/// The private key of the account, made for these tests and used for nothing else.
-pub const KEY: &str = include_str!("key.pem");
+/// The private key of the account, made for this process.
+pub fn key() -> &'static str {
+    static KEY: OnceLock<String> = OnceLock::new();
+    KEY.get_or_init(|| {
+        let made = Command::new("openssl")
+            .args(["genpkey", "-quiet", "-algorithm", "RSA"])
+            .args(["-pkeyopt", "rsa_keygen_bits:2048"])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "openssl makes no key");
+        String::from_utf8(made.stdout).unwrap()
+    })
+}
 
 /// Tokens that hold.
 #[derive(Debug, Default)]
@@ -21,14 +34,14 @@ pub struct Tokens {
 pub fn credentials(address: &str) -> String {
     json!({
         "type": "service_account", "project_id": "shop", "private_key_id": "1",
-        "private_key": KEY, "client_email": "hucha@shop.iam.gserviceaccount.com",
+        "private_key": key(), "client_email": "hucha@shop.iam.gserviceaccount.com",
         "token_uri": format!("http://{address}/token"),
     })
     .to_string()
 }
 
 fn public_key() -> Vec<u8> {
-    let body: String = KEY.lines().filter(|line| !line.starts_with('-')).collect();
+    let body: String = key().lines().filter(|line| !line.starts_with('-')).collect();
     let key = RsaKeyPair::from_pkcs8(&STANDARD.decode(body).unwrap()).unwrap();
     key.public_key().as_ref().to_vec()
 }

@@ -1,9 +1,9 @@
-//! The server's side of TLS inside PRELOGIN packets. Certificate and key are for tests: everybody
-//! knows them.
+//! The server's side of TLS inside PRELOGIN packets. Certificate and key are made for this process.
 
 use std::io::{self, Cursor, Read, Write};
 use std::net::TcpStream;
-use std::sync::Arc;
+use std::process::Command;
+use std::sync::{Arc, OnceLock};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -11,12 +11,34 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::packets::{self, HEADER, Message, packet};
 
-const CERTIFICATE: &str = include_str!("localhost.pem");
-const KEY: &str = include_str!("localhost.key");
+/// Key and certificate, in PEM form.
+fn identity() -> &'static str {
+    static IDENTITY: OnceLock<String> = OnceLock::new();
+    IDENTITY.get_or_init(|| {
+        let made = Command::new("openssl")
+            .args([
+                "req",
+                "-x509",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                "/CN=localhost",
+            ])
+            .args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
+            .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
+            .args(["-keyout", "-", "-out", "-"])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "openssl makes no certificate");
+        String::from_utf8(made.stdout).unwrap()
+    })
+}
 
 /// The certificate that the server shows, in PEM form. It signed itself.
 pub fn certificate() -> &'static str {
-    CERTIFICATE
+    let begin = identity().find("-----BEGIN CERTIFICATE");
+    &identity()[begin.unwrap()..]
 }
 
 /// A line inside packets as long as the handshake lasts.
@@ -31,8 +53,8 @@ pub struct Wrapped {
 pub fn seal(tcp: TcpStream) -> io::Result<StreamOwned<ServerConnection, Wrapped>> {
     let odd = |e: &dyn std::fmt::Display| io::Error::other(e.to_string());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let own = CertificateDer::from_pem_slice(CERTIFICATE.as_bytes()).map_err(|e| odd(&e))?;
-    let key = PrivateKeyDer::from_pem_slice(KEY.as_bytes()).map_err(|e| odd(&e))?;
+    let own = CertificateDer::from_pem_slice(identity().as_bytes()).map_err(|e| odd(&e))?;
+    let key = PrivateKeyDer::from_pem_slice(identity().as_bytes()).map_err(|e| odd(&e))?;
     let config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS12])
         .map_err(|e| odd(&e))?
