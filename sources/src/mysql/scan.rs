@@ -423,7 +423,7 @@ mod tests {
             assert!(scanner.head.capacity() <= HEAD);
         }
         assert_eq!(seen.units[0].1, 100_000);
-        assert!(scanner.is_between());
+        assert_eq!(scanner.mode, Mode::Gap);
     }
 
     /// Rows of a list, found by going through all characters at once.
