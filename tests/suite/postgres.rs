@@ -395,7 +395,7 @@ fn a_full_disk_of_the_repository_leaves_no_snapshot() {
         return;
     };
     let what = "a database of PostgreSQL into a full repository";
-    let Some(_disk) = Disk::mount(&stage.world.path("disk"), "24m", what) else {
+    let Some(_disk) = Disk::mount(&stage.world.path("disk"), "16m", what) else {
         return;
     };
     let world = &stage.world;
