@@ -76,7 +76,9 @@ def write(path, number, patience):
 
 
 def look(path):
-    shop = sqlite3.connect(path)
+    shop = sqlite3.connect(path, isolation_level=None)
+    # One moment, whoever writes.
+    shop.execute("BEGIN")
     value = lambda sql: shop.execute(sql).fetchone()[0]
     found = {
         "integrity": value("PRAGMA integrity_check"),
