@@ -18,6 +18,9 @@ use crate::support::{World, has_tool, size};
 /// Processes that commit all the time.
 const WRITERS: u64 = 4;
 
+/// Longest wait for somebody to commit: a look at 500 MB takes a while.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// A journal mode, and what is promised of it.
 #[derive(Clone, Copy)]
 struct Mode {
@@ -84,19 +87,25 @@ fn number(object: &Value, field: &str) -> u64 {
         .unwrap_or_else(|| panic!("{field} of {object}"))
 }
 
-/// Four writers, one of them each a process.
+/// Four writers, each a process; each of them has committed.
 fn start_writers(world: &World, mode: Mode) -> Vec<Running> {
+    let (path, bound) = (world.typed("shop.db"), mode.bound.to_string());
     let start = |n: u64| {
-        let (path, number, bound) = (
-            world.typed("shop.db"),
-            n.to_string(),
-            mode.bound.to_string(),
-        );
-        shop(&["write", &path, &number, &bound])
-            .open_stdin()
-            .start()
+        let call = shop(&["write", &path, &n.to_string(), &bound]);
+        call.open_stdin().start()
     };
-    (0..WRITERS).map(start).collect()
+    let writers = (0..WRITERS).map(start).collect();
+    await_commits(world, |shop| number(shop, "least") > 0);
+    writers
+}
+
+/// Looks at the live shop until it has what is waited for.
+#[track_caller]
+fn await_commits(world: &World, enough: impl Fn(&Value) -> bool) {
+    let since = Instant::now();
+    while !enough(&look(&world.path("shop.db"))) {
+        assert!(since.elapsed() < PATIENCE, "nobody commits");
+    }
 }
 
 /// Ends the writers. None of them was refused or blocked longer than is promised. Answers what they
@@ -248,12 +257,8 @@ fn in_wal_mode_others_commit_while_a_snapshot_stands_still() {
         let ended = running.ends_within(Duration::from_millis(1));
         assert!(!ended, "it ended before it could be stopped");
     }
-    let commits = || number(&look(&world.path("shop.db")), "commits");
-    let then = commits();
-    let since = Instant::now();
-    while commits() < then + 100 {
-        assert!(since.elapsed() < Duration::from_secs(60), "they wait");
-    }
+    let then = number(&look(&world.path("shop.db")), "commits");
+    await_commits(&world, |shop| number(shop, "commits") >= then + 100);
     running.signal(Signal::CONT);
     running.wait().expect(0);
     let rows = number(&world.snapshots()[0]["members"][0], "rows");

@@ -85,6 +85,7 @@ def look(path):
         "balances": value("SELECT sum(balance) FROM account"),
         "amounts": value("SELECT sum(amount) FROM entry"),
         "commits": value("SELECT sum(commits) FROM writer"),
+        "least": value("SELECT min(commits) FROM writer"),
         "rows": value("SELECT count(*) FROM entry"),
     }
     print(json.dumps(found))
