@@ -217,8 +217,8 @@ fn snapshots_while_four_processes_commit_with_a_rollback_journal() {
     snapshots_while_four_write(ROLLBACK);
 }
 
-/// Whether a process reads a database in WAL mode: bytes 123 to 127 of the `-shm` file are the locks
-/// of readers (sqlite.org/walformat.html).
+/// Whether a process reads a database in WAL mode: bytes 123 to 127 of the `-shm` file are the
+/// locks of readers (sqlite.org/walformat.html).
 fn holds_a_moment(process: &Running) -> bool {
     let Ok(all) = fs::read_dir(format!("/proc/{}/fdinfo", process.id())) else {
         return false;
