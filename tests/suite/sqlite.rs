@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -17,6 +17,9 @@ use crate::support::{World, has_tool, size};
 
 /// Processes that commit all the time.
 const WRITERS: u64 = 4;
+
+/// Longest wait for somebody to commit: a look at 500 MB takes a while.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A journal mode, and what is promised of it.
 #[derive(Clone, Copy)]
@@ -33,7 +36,7 @@ struct Mode {
 const WAL: Mode = Mode {
     journal: "wal",
     called: "wal",
-    bound: 2,
+    bound: 5,
 };
 const ROLLBACK: Mode = Mode {
     journal: "delete",
@@ -84,19 +87,25 @@ fn number(object: &Value, field: &str) -> u64 {
         .unwrap_or_else(|| panic!("{field} of {object}"))
 }
 
-/// Four writers, one of them each a process.
+/// Four writers, each a process; each of them has committed.
 fn start_writers(world: &World, mode: Mode) -> Vec<Running> {
+    let (path, bound) = (world.typed("shop.db"), mode.bound.to_string());
     let start = |n: u64| {
-        let (path, number, bound) = (
-            world.typed("shop.db"),
-            n.to_string(),
-            mode.bound.to_string(),
-        );
-        shop(&["write", &path, &number, &bound])
-            .open_stdin()
-            .start()
+        let call = shop(&["write", &path, &n.to_string(), &bound]);
+        call.open_stdin().start()
     };
-    (0..WRITERS).map(start).collect()
+    let writers = (0..WRITERS).map(start).collect();
+    await_commits(world, |shop| number(shop, "least") > 0);
+    writers
+}
+
+/// Looks at the live shop until it has what is waited for.
+#[track_caller]
+fn await_commits(world: &World, enough: impl Fn(&Value) -> bool) {
+    let since = Instant::now();
+    while !enough(&look(&world.path("shop.db"))) {
+        assert!(since.elapsed() < PATIENCE, "nobody commits");
+    }
 }
 
 /// Ends the writers. None of them was refused or blocked longer than is promised. Answers what they
@@ -208,6 +217,55 @@ fn snapshots_while_four_processes_commit_with_a_rollback_journal() {
     snapshots_while_four_write(ROLLBACK);
 }
 
+/// Whether a process reads a database in WAL mode: bytes 123 to 127 of the `-shm` file are the
+/// locks of readers (sqlite.org/walformat.html).
+fn holds_a_moment(process: &Running) -> bool {
+    let Ok(all) = fs::read_dir(format!("/proc/{}/fdinfo", process.id())) else {
+        return false;
+    };
+    let is_reader = |line: &str| {
+        let at = line.rsplit(char::is_whitespace).next();
+        let at = at.and_then(|byte| byte.parse::<u64>().ok());
+        line.starts_with("lock:") && at.is_some_and(|byte| (123..=127).contains(&byte))
+    };
+    let texts = all
+        .flatten()
+        .filter_map(|fd| fs::read_to_string(fd.path()).ok());
+    texts.into_iter().any(|text| text.lines().any(is_reader))
+}
+
+/// However long a snapshot takes: in WAL mode others go on meanwhile, and it does not see what they
+/// do.
+#[test]
+fn in_wal_mode_others_commit_while_a_snapshot_stands_still() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new();
+    let source = make(&world, WAL, 20);
+    let writers = start_writers(&world, WAL);
+    let mut running = world.call(["snapshot", "--source", &source]).start();
+    loop {
+        if holds_a_moment(&running) {
+            running.signal(Signal::STOP);
+            // It may have gone on before it stood still.
+            if holds_a_moment(&running) {
+                break;
+            }
+            running.signal(Signal::CONT);
+        }
+        let ended = running.ends_within(Duration::from_millis(1));
+        assert!(!ended, "it ended before it could be stopped");
+    }
+    let then = number(&look(&world.path("shop.db")), "commits");
+    await_commits(&world, |shop| number(shop, "commits") >= then + 100);
+    running.signal(Signal::CONT);
+    running.wait().expect(0);
+    let rows = number(&world.snapshots()[0]["members"][0], "rows");
+    assert!(restored(&world, "latest", rows) <= then, "one moment");
+    end_writers(writers, WAL);
+}
+
 /// A restore into a place that is taken goes beside it, and is exchanged when that is asked for.
 #[test]
 fn a_restore_goes_beside_the_live_file_and_is_exchanged_on_request() {
@@ -221,10 +279,6 @@ fn a_restore_goes_beside_the_live_file_and_is_exchanged_on_request() {
         let id = world.object(["snapshot", "--source", &source])["id"].clone();
         let member = format!("{}:shop.db", id.as_str().unwrap());
         let writers = start_writers(&world, mode);
-        // They have begun once one of them has committed.
-        while number(&look(&world.path("shop.db")), "commits") == 0 {
-            std::thread::yield_now();
-        }
         let beside = world.object(["restore", &member, "--to", &source]);
         let path = beside["database"].as_str().unwrap();
         assert_ne!(path, world.typed("shop.db"), "{beside}");

@@ -76,13 +76,16 @@ def write(path, number, patience):
 
 
 def look(path):
-    shop = sqlite3.connect(path)
+    shop = sqlite3.connect(path, isolation_level=None)
+    # One moment, whoever writes.
+    shop.execute("BEGIN")
     value = lambda sql: shop.execute(sql).fetchone()[0]
     found = {
         "integrity": value("PRAGMA integrity_check"),
         "balances": value("SELECT sum(balance) FROM account"),
         "amounts": value("SELECT sum(amount) FROM entry"),
         "commits": value("SELECT sum(commits) FROM writer"),
+        "least": value("SELECT min(commits) FROM writer"),
         "rows": value("SELECT count(*) FROM entry"),
     }
     print(json.dumps(found))

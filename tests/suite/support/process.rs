@@ -170,6 +170,11 @@ impl Running {
         self.peak = self.peak.max(number.unwrap_or(0));
     }
 
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal; nothing happens when it has ended.
     pub fn signal(&self, signal: Signal) {
         let _ = pidfd_send_signal(&self.pidfd, signal);
