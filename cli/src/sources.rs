@@ -224,7 +224,8 @@ mod tests {
     #[test]
     fn a_file_of_sources() {
         let asked = file(
-            "[[source]]\nurl = \"sqlite:///srv/app.db\"\nname = \"shop.db\"\non_error = \"partial\"\n\
+            "[[source]]\nurl = \"sqlite:///srv/app.db\"\nname = \"shop.db\"\n\
+             on_error = \"partial\"\n\
              [[source]]\nurl = \"file:///etc/shop\"\n\
              [[source]]\ncommand = [\"redis-cli\", \"--rdb\", \"-\"]\nname = \"redis.rdb\"\n\
              verify = [\"redis-check-rdb\", \"-\"]\nallow_empty = true\n",

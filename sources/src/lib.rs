@@ -7,10 +7,13 @@ pub mod child;
 pub mod command;
 pub mod database;
 pub mod expand;
+pub mod firestore;
 mod glob;
 pub mod host;
 #[cfg(unix)]
 mod ignore;
+mod mssql;
+pub mod mysql;
 mod owner;
 pub mod pattern;
 pub mod postgres;

@@ -2,11 +2,20 @@
 //! [`Member`] for each, an entry of a stream has [`StreamFacts`] in an attribute
 //! (docs/format.md, "Members"). Values only; `format::member` says how they are written.
 
+use crate::clock::Timestamp;
 use crate::entry::Xattr;
 
 /// Name of the attribute of an entry that holds [`StreamFacts`]. No file system gives such a name,
 /// and no restore sets it.
 pub const ATTRIBUTE: &[u8] = b"hucha.stream";
+
+/// How the names of attributes begin that say something of a stream, and belong to no file.
+const OURS: &[u8] = b"hucha.";
+
+/// Whether an attribute belongs to a stream in a snapshot, and to no file that is made of it.
+pub fn is_ours(attribute: &Xattr) -> bool {
+    attribute.name.starts_with(OURS)
+}
 
 /// Property of a member that may have nothing where it had something before.
 pub const MAY_BE_EMPTY: &str = "allow_empty";
@@ -98,4 +107,17 @@ impl StreamFacts {
         let found = attributes.iter().find(|x| x.name == ATTRIBUTE)?;
         crate::format::member::decode_facts(&found.value).ok()
     }
+}
+
+/// How a rehearsal ended: a snapshot was restored only to see that it works.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rehearsal {
+    /// When it ended.
+    pub time: Timestamp,
+    /// Whether all of it came back as it was stored.
+    pub passed: bool,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// What became of each member: a line with its name.
+    pub lines: Vec<String>,
 }

@@ -12,10 +12,12 @@ use crate::clock::Timestamp;
 use crate::copies::{self, Copies, copy_key, delete_both};
 use crate::crypto::{Kind, fresh_uuid};
 use crate::error::AccessError;
+use crate::format::member::{decode_rehearsal, encode_rehearsal};
 use crate::format::note::{FactKey, Note, Said, Subject, field};
 use crate::format::objects::Manifest;
 use crate::format::{Decoder, Malformed};
 use crate::id::{SnapshotId, Uuid};
+use crate::member::Rehearsal;
 use crate::repository::{Repository, uuid_key};
 
 /// So many notes are folded by whoever puts one.
@@ -83,6 +85,13 @@ pub enum Fact {
         /// When.
         time: Timestamp,
     },
+    /// How the last rehearsal of a snapshot ended.
+    Rehearsed {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// How.
+        rehearsal: Rehearsal,
+    },
     /// One part of the state of a budgeted check. Parts with different keys are kept side by side,
     /// so checks on two machines that did different parts lose nothing.
     CheckState {
@@ -124,6 +133,13 @@ impl Fact {
                 let mut value = Vec::with_capacity(12);
                 crate::format::encode_time(&mut value, *time);
                 (about(snapshot, field::VERIFIED, &[*by as u8]), value)
+            }
+            Fact::Rehearsed {
+                snapshot,
+                rehearsal,
+            } => {
+                let key = about(snapshot, field::REHEARSED, b"");
+                (key, encode_rehearsal(rehearsal))
             }
             Fact::CheckState { key, value } => {
                 let key = FactKey {
@@ -339,6 +355,12 @@ impl Notes {
                 Some((time.ok()?, Proof::of_key(key)?))
             });
         proofs.max()
+    }
+
+    /// How the last rehearsal of a snapshot ended.
+    pub fn rehearsal(&self, snapshot: SnapshotId) -> Option<Rehearsal> {
+        let (_, value) = self.of(snapshot, field::REHEARSED).next()?;
+        decode_rehearsal(value).ok()
     }
 
     /// The parts of the state of a budgeted check: key and value, sorted by key.

@@ -100,8 +100,8 @@ pub struct Streams<'a> {
 
 /// One of several files that are read at the same time.
 pub struct Streamed<'a> {
-    /// Path, kind and metadata. When its bytes and attributes are those of the parent's, it is given
-    /// the parent's time of last change.
+    /// Path, kind and metadata. When its bytes and attributes are those of the parent's, it is
+    /// given the parent's time of last change.
     pub entry: Entry,
     /// The group that it belongs to, by its place in [`Streams::groups`].
     pub group: usize,

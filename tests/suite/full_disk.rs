@@ -4,9 +4,9 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::Command;
 
 use crate::support::data::{self, Random};
+use crate::support::disk::Disk;
 use crate::support::{World, assert_same};
 
 /// Bytes that repositories hold back for gc (docs/format.md): a new one, and one that is large.
@@ -14,6 +14,8 @@ const RESERVES: [u64; 2] = [512 << 10, 4 << 20];
 
 /// A world whose repository lies on a disk of its own; unmounted when this goes.
 struct Small {
+    // Goes before the folder that it is in.
+    _disk: Disk,
     world: World,
 }
 
@@ -21,15 +23,8 @@ impl Small {
     /// `None` where mounting is refused.
     fn new(reserve: u64) -> Option<Small> {
         let world = World::empty();
-        fs::create_dir(world.path("disk")).unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"]);
-        let mounted = mount.arg(world.path("disk")).output();
-        if !mounted.is_ok_and(|output| output.status.success()) {
-            eprintln!("!!! SKIPPED, needs to mount a tmpfs: a repository on a full disk");
-            return None;
-        }
-        let small = Small { world };
+        let disk = Disk::mount(&world.path("disk"), "24m", "a repository on a full disk")?;
+        let small = Small { _disk: disk, world };
         fs::create_dir(small.repository()).unwrap();
         std::os::unix::fs::symlink("disk/repo", small.world.repository()).unwrap();
         small.world.ok(["init", "--new-key-file", "key"]);
@@ -98,13 +93,6 @@ impl Small {
         );
         assert!(lines[1].contains("hucha forget") && lines[1].contains("hucha gc"));
         assert_eq!(before, self.world.snapshots());
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let mut umount = Command::new("umount");
-        drop(umount.arg("-l").arg(self.world.path("disk")).status());
     }
 }
 

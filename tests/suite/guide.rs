@@ -59,6 +59,26 @@ fn first_steps_and_every_day() {
 }
 
 #[test]
+fn databases_of_sqlite() {
+    if !is_root("covering folders in a mount namespace") {
+        return;
+    }
+    let world = shop();
+    fs::write(world.path("srv/shop/.env"), "KEY=1\n").unwrap();
+    let make = "import sqlite3, sys\nfor name in 'app', 'users':\n \
+                c = sqlite3.connect(f'srv/shop/{name}.db')\n \
+                c.execute('PRAGMA journal_mode=WAL')\n \
+                c.executescript('CREATE TABLE item (id INTEGER PRIMARY KEY, x); \
+                INSERT INTO item VALUES (1, 2), (3, 4)')\n";
+    crate::support::tool(world.command("python3").args(["-c", make]));
+    let begin = "export HUCHA_REPOSITORY=/mnt/backup/shop\nhucha init --encryption none\n";
+    run(
+        &world,
+        &[begin, &script("sqlite"), &script("databases")].concat(),
+    );
+}
+
+#[test]
 fn recovery_with_nothing_but_repository_and_key() {
     if !is_root("covering folders in a mount namespace") {
         return;

@@ -144,6 +144,47 @@ fn on_a_whole_repository(judge: &mut Judge, world: &World) {
     judge.run(world, 0, &["gc"]);
 }
 
+/// A database as a member.
+fn databases(judge: &mut Judge, world: &World) {
+    let sql = |sql: &str| {
+        let line = "import sqlite3, sys; c = sqlite3.connect('app.db'); \
+                    c.executescript(sys.argv[1])";
+        tool(world.command("python3").args(["-c", line, sql]));
+    };
+    sql("CREATE TABLE t (id INTEGER PRIMARY KEY, x); INSERT INTO t VALUES (1, 'a'), (2, 'b')");
+    let address = format!("sqlite://{}", world.typed("app.db"));
+    let missing = format!("sqlite://{}?on_error=partial", world.typed("missing.db"));
+    judge.run(world, 0, &["snapshot", "--source", &address]);
+    sql("INSERT INTO t VALUES (3, 'c'); UPDATE t SET x = 'd' WHERE id = 1");
+    judge.run(world, 0, &["snapshot", "--source", &address]);
+    let to = format!("sqlite://{}", world.typed("new.db"));
+    judge.run(world, 0, &["restore", "latest:app.db", "--to", &to]);
+    judge.run(
+        world,
+        0,
+        &["restore", "latest:app.db", "--to", &address, "--swap"],
+    );
+    judge.run(world, 0, &["export", "latest:app.db", "exported.db"]);
+    judge.run(world, 1, &["export", "latest:app.db", "exported.db"]);
+    let sides = ["latest~1:app.db", "latest:app.db"];
+    judge.run(world, 0, &["diff", "--rows", sides[0], sides[1]]);
+    judge.run(
+        world,
+        0,
+        &["diff", "--rows", "--table", "t", sides[0], sides[1]],
+    );
+    judge.run(world, 0, &["rehearse", "latest"]);
+    let wrong = "app.db: SELECT count(*) = 99 FROM t";
+    judge.run(world, 1, &["rehearse", "latest", "--expect", wrong]);
+    judge.run(world, 0, &["manifest", "latest"]);
+    judge.run(
+        world,
+        3,
+        &["snapshot", "--source", &address, "--source", &missing],
+    );
+    judge.run(world, 0, &["snapshots", "--all"]);
+}
+
 fn keys(judge: &mut Judge, world: &World) {
     for key in ["key2", "key3"] {
         for dry_run in [true, false] {
@@ -282,6 +323,7 @@ fn all_that_is_printed() {
     let world = World::empty();
     on_a_whole_repository(&mut judge, &world);
     keys(&mut judge, &world);
+    databases(&mut judge, &world);
     how_far_it_is(&mut judge, &world);
     while_another_runs(&mut judge, &world);
     on_a_damaged_repository(&mut judge, &world);

@@ -20,8 +20,14 @@
 //! | [`cache`] | whatever happens to the local cache, commands succeed and say nothing wrong |
 //! | [`full_disk`] | on a full disk `snapshot` fails in one sentence; `forget`, `gc` make room |
 //! | [`json`] | what every command prints with `--json` follows docs/json.md |
+//! | [`sqlite`] | SQLite under load in both journal modes, restores, bounds of blocking, failures |
+//! | [`postgres`] | PostgreSQL under pgbench, parts, exchange, whatever must leave no snapshot |
+//! | [`databases`] | several sources in one snapshot, all or nothing, the manifest, misuse |
+//! | [`children`] | what programs of databases are given: no secret; temporary files are private |
 //! | [`repair`] | what comes back, what is healed or given up, and what kills of repair leave |
 //! | [`guide`] | every command of the user guide, page by page |
+//! | [`firestore`] | Firestore, played and Google's emulator: one moment, restores, each failure |
+//! | [`mssql`] | SQL Server against a fake of it: captures, restores, exchanges, every failure |
 //! | [`damage`] | damaged objects are named, the rest is restored; the table of docs/damage.md |
 //!
 //! CI runs small sizes; `HUCHA_TESTS=full` runs those of the issue on the release binary.
@@ -35,22 +41,28 @@ mod archive;
 mod cache;
 mod changing;
 mod checkpoints;
+mod children;
 mod commands;
 mod damage;
+mod databases;
 mod excludes;
 mod exit_codes;
+mod firestore;
 mod first_steps;
 mod full_disk;
 mod growth;
 mod guide;
 mod json;
 mod kills;
+mod mssql;
 mod paths;
+mod postgres;
 mod processes;
 mod real_tree;
 mod repair;
 mod restore;
 mod retention;
 mod scale;
+mod sqlite;
 mod support;
 mod tidy;

@@ -1,6 +1,7 @@
 //! Options of `restore` about databases, and of the commands that are about members.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
@@ -62,4 +63,30 @@ pub struct ManifestArgs {
     /// Which snapshots `latest` and dates choose from
     #[command(flatten)]
     pub filter: FilterArgs,
+}
+
+/// `export`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  hucha export latest:app.db /srv/backups
+  hucha export latest:inventory /srv/backups --gzip
+  hucha export 2026-11-20:inventory /tmp/inventory.sql
+
+A folder gets a file named after the member and the time of the snapshot:
+`app_backup_20261120_030000.db`, `inventory_backup_20261120_030000.sql` or `.sql.gz`; Firestore
+becomes a folder of JSON files. Nothing that is there is replaced.")]
+pub struct MemberExportArgs {
+    /// Id, `latest`, `latest~2`, a date or time; then `:` and the member
+    #[arg(value_name = "SNAPSHOT:MEMBER")]
+    pub snapshot: OsString,
+    /// A folder, or the name of the new file
+    #[arg(value_name = "TARGET")]
+    pub target: PathBuf,
+    /// Which snapshots `latest` and dates choose from
+    #[command(flatten)]
+    pub filter: FilterArgs,
+    /// Compress the file with gzip
+    #[arg(long)]
+    pub gzip: bool,
 }

@@ -13,6 +13,8 @@ Examples:
   hucha diff latest~1 latest
   hucha diff --metadata 2026-11-19:srv/shop latest:srv/shop
   hucha diff --json latest~7 latest
+  hucha diff --rows latest~1:app.db latest:app.db
+  hucha diff --rows --table public.sale latest~1:inventory latest:inventory
 
   +  only the second has it       -  only the first has it
   M  the contents differ          T  it is of another kind
@@ -30,6 +32,13 @@ pub struct DiffArgs {
     /// Tell also of what differs in mode, owner, time or attributes only
     #[arg(long)]
     pub metadata: bool,
+    /// Compare the rows of a database (SQLite, or PostgreSQL in its default form): how many were
+    /// added, removed and changed in each table
+    #[arg(long, conflicts_with = "metadata")]
+    pub rows: bool,
+    /// With --rows: only this table, and its rows themselves as JSON lines; several times
+    #[arg(long = "table", value_name = "NAME", requires = "rows")]
+    pub tables: Vec<String>,
     /// Which snapshots `latest` and dates choose from
     #[command(flatten)]
     pub filter: FilterArgs,

@@ -12,6 +12,7 @@ mod gc;
 mod help;
 mod init;
 mod key;
+mod rehearse;
 mod repair;
 mod restore;
 mod rewrite;
@@ -24,7 +25,7 @@ mod tree;
 pub use archive::{ArchiveArgs, FormatArg};
 pub use cache::{CacheArgs, CacheCommand};
 pub use check::{CheckArgs, LevelArg};
-pub use database::{ManifestArgs, MergeArg, ToArgs};
+pub use database::{ManifestArgs, MemberExportArgs, MergeArg, ToArgs};
 pub use diff::DiffArgs;
 pub use exclude::ExcludeArgs;
 pub use find::{FindArgs, KindArg};
@@ -33,6 +34,7 @@ pub use gc::GcArgs;
 pub use help::{CompletionsArgs, ManArgs};
 pub use init::InitArgs;
 pub use key::{ExportArgs, KeyArgs, KeyCommand, NewKeyArgs};
+pub use rehearse::RehearseArgs;
 pub use repair::{PartArg, RepairArgs};
 pub use restore::{ChoiceArgs, OverwriteArg, RestoreArgs};
 pub use rewrite::RewriteArgs;
@@ -169,6 +171,10 @@ pub enum Command {
     Ls(LsArgs),
     /// Print a file of a snapshot
     Cat(CatArgs),
+    /// Write a database of a snapshot into a plain file: `.db`, `.sql`, `.sql.gz`, JSON
+    Export(MemberExportArgs),
+    /// Restore a snapshot only to see that it works, and keep the result
+    Rehearse(RehearseArgs),
     /// Print what a snapshot says of itself and its members, as JSON
     Manifest(ManifestArgs),
     /// Find files in all snapshots, and tell which versions are where

@@ -85,7 +85,7 @@ fn refuse_what_is_for_files(args: &RestoreArgs) -> Result<(), Failure> {
 }
 
 /// The member that was named; the only one when none was.
-fn member_name(name: &Name, manifest: &Manifest) -> Result<String, Failure> {
+pub(super) fn member_name(name: &Name, manifest: &Manifest) -> Result<String, Failure> {
     let typed = std::str::from_utf8(&name.path)
         .map_err(|_| Failure::failed("names of members are UTF-8 text"))?;
     match (typed, manifest.members.as_slice()) {

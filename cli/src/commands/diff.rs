@@ -1,5 +1,7 @@
 //! `diff`.
 
+use hucha_sources::database::rows::{Change, Row, TableDiff, diff as diff_rows};
+use hucha_sources::database::{DatabaseError, StoredMember};
 use hucha_store::browse;
 use hucha_store::diff::{Difference, How, Side, diff as compare};
 use hucha_store::entry::{Entry, Kind};
@@ -13,12 +15,16 @@ use crate::names::{self, Name};
 use crate::open::open;
 use crate::render::json::{Compared, Count, Differing};
 use crate::render::{Output, text};
+use crate::sources;
 
 /// Tells what differs between two snapshots, or parts of them.
 pub fn diff(run: &mut Run, args: &DiffArgs) -> Outcome {
     let before = names::parse(&args.before, &run.zone)?;
     let after = names::parse(&args.after, &run.zone)?;
     let repository = open(&run.settings)?;
+    if args.rows {
+        return rows(run, &repository, (&before, &after), args);
+    }
     let one = manifest(&repository, &before, args)?;
     let two = manifest(&repository, &after, args)?;
     let mut sums = Compared::new(&one, &two);
@@ -39,6 +45,101 @@ pub fn diff(run: &mut Run, args: &DiffArgs) -> Outcome {
         summary(run, &sums)?;
     }
     Ok(Code::Done)
+}
+
+/// Tells which rows of a database differ.
+fn rows(
+    run: &mut Run,
+    repository: &Repository,
+    (before, after): (&Name, &Name),
+    args: &DiffArgs,
+) -> Outcome {
+    let one = find(repository, before, &args.filter)?;
+    let two = find(repository, after, &args.filter)?;
+    let names = (
+        super::database::member_name(before, &one)?,
+        super::database::member_name(after, &two)?,
+    );
+    // A file that is no member may be a SQLite database all the same.
+    let one = StoredMember::find(repository, &one, &names.0, "sqlite")?;
+    let two = StoredMember::find(repository, &two, &names.1, "sqlite")?;
+    let tables = super::commas(&args.tables);
+    let context = sources::context(&run.settings, &run.zone, super::now(), 600);
+    let mut failed = None;
+    let out = &mut run.out;
+    let mut each = |table: &str, columns: &[String], change: Change| {
+        if tables.is_empty() {
+            return Ok(());
+        }
+        let object = row_object(table, columns, &change);
+        let printed = match out.json {
+            true => out.object("row", &object),
+            false => out.line(&object.to_string()),
+        };
+        printed.map_err(|failure| {
+            failed = Some(failure);
+            DatabaseError::stopped()
+        })
+    };
+    let found = diff_rows(&one, &two, &tables, &context, &mut each);
+    if let Some(failure) = failed {
+        return Err(failure);
+    }
+    let found = found?;
+    for table in &found {
+        table_line(run, table, !tables.is_empty())?;
+    }
+    if found.is_empty() && !run.out.json {
+        run.out.summary("all rows are the same")?;
+    }
+    Ok(Code::Done)
+}
+
+fn row_object(table: &str, columns: &[String], change: &Change) -> serde_json::Value {
+    let row = |row: &Row| -> serde_json::Value {
+        let pairs = columns.iter().cloned().zip(row.iter().cloned());
+        serde_json::Value::Object(pairs.collect())
+    };
+    match change {
+        Change::Added(after) => {
+            serde_json::json!({"table": table, "change": "added", "after": row(after)})
+        }
+        Change::Removed(before) => {
+            serde_json::json!({"table": table, "change": "removed", "before": row(before)})
+        }
+        Change::Changed { before, after } => serde_json::json!({
+            "table": table, "change": "changed", "before": row(before), "after": row(after),
+        }),
+    }
+}
+
+fn table_line(run: &mut Run, table: &TableDiff, beside: bool) -> Result<(), Failure> {
+    if run.out.json {
+        let object = serde_json::json!({
+            "table": table.table,
+            "added": table.added,
+            "removed": table.removed,
+            "changed": table.changed,
+            "reshaped": table.reshaped,
+        });
+        return run.out.object("table", &object);
+    }
+    let name = text::name(table.table.as_bytes());
+    let line = match table.reshaped {
+        true => format!("{name}: its columns differ"),
+        false => format!(
+            "{name}: {} added, {} removed, {} changed",
+            text::count(table.added),
+            text::count(table.removed),
+            text::count(table.changed)
+        ),
+    };
+    if beside {
+        // Standard output has the rows.
+        run.out.remark(&line);
+        return Ok(());
+    }
+    run.out.summary(&line)
 }
 
 fn manifest(repository: &Repository, name: &Name, args: &DiffArgs) -> Result<Manifest, Failure> {

@@ -7,6 +7,7 @@ mod check;
 mod choice;
 mod database;
 mod diff;
+mod export;
 mod find;
 mod forget;
 mod gc;
@@ -14,6 +15,7 @@ mod help;
 mod init;
 mod key;
 mod protect;
+mod rehearse;
 mod repair;
 mod restore;
 mod rewrite;
@@ -72,6 +74,8 @@ fn dispatch(run: &mut Run, command: Command) -> Outcome {
         Command::Snapshots(args) => snapshots::snapshots(run, &args),
         Command::Ls(args) => browse::ls(run, &args),
         Command::Cat(args) => browse::cat(run, &args),
+        Command::Export(args) => export::export(run, &args),
+        Command::Rehearse(args) => rehearse::rehearse(run, &args),
         Command::Manifest(args) => database::manifest(run, &args),
         Command::Find(args) => find::find(run, &args),
         Command::Diff(args) => diff::diff(run, &args),

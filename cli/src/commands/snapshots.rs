@@ -179,10 +179,15 @@ fn add(
         .map(|(_, word)| *word)
         .collect();
     let verified = beside.notes.verified(manifest.id);
-    let verified = verified.map(|(time, by)| {
-        let day = times::local(time, &run.zone);
-        format!("{:.10} {}", day, proof(by))
-    });
+    let day = |time| format!("{:.10}", times::local(time, &run.zone));
+    let failed = beside.notes.rehearsal(manifest.id).filter(|r| !r.passed);
+    let verified = match (verified, failed) {
+        // What was proven before, a later failure takes back.
+        (proven, Some(failed)) if proven.is_none_or(|(time, _)| time <= failed.time) => {
+            Some(format!("{} rehearsal FAILED", day(failed.time)))
+        }
+        (proven, _) => proven.map(|(time, by)| format!("{} {}", day(time), proof(by))),
+    };
     let mut paths = manifest.paths.iter().map(|p| text::name(p));
     let plain = |words: &str| text::name(words.as_bytes());
     let unless_compact = |cell: String| if compact { String::new() } else { cell };

@@ -123,6 +123,7 @@ pub struct Snapshot {
     partial: bool,
     protected: bool,
     verified: Option<Verified>,
+    rehearsal: Option<Rehearsed>,
     problem_count: u64,
     duration_ms: u64,
     program: String,
@@ -156,6 +157,7 @@ impl Snapshot {
             partial: manifest.partial,
             protected: false,
             verified: None,
+            rehearsal: None,
             problem_count: manifest.problem_count,
             duration_ms: manifest.duration_ms,
             program: manifest.program.clone(),
@@ -174,6 +176,12 @@ impl Snapshot {
         Snapshot {
             protected: notes.is_protected(manifest.id),
             verified: notes.verified(manifest.id).map(verified),
+            rehearsal: notes.rehearsal(manifest.id).map(|r| Rehearsed {
+                time: rfc3339(r.time, 0),
+                passed: r.passed,
+                duration_ms: r.duration_ms,
+                lines: r.lines,
+            }),
             ..self
         }
     }
@@ -193,6 +201,15 @@ impl Snapshot {
 struct Verified {
     time: String,
     by: &'static str,
+}
+
+/// How the last rehearsal of a snapshot ended.
+#[derive(Debug, Serialize)]
+struct Rehearsed {
+    time: String,
+    passed: bool,
+    duration_ms: u64,
+    lines: Vec<String>,
 }
 
 /// What proved a snapshot to be whole, in a word.

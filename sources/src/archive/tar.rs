@@ -6,6 +6,7 @@ use std::io::{self, Write};
 
 use hucha_store::clock::Timestamp;
 use hucha_store::entry::{Entry, Kind};
+use hucha_store::member::is_ours;
 use hucha_store::target::{EntryWriter, FileBytes, Holes, Written};
 
 use super::acl;
@@ -152,7 +153,7 @@ impl EntryWriter for TarWriter<'_> {
 /// The records of what no header holds: attributes and ACLs.
 fn records(entry: &Entry) -> Records {
     let mut records = Records::default();
-    for xattr in &entry.xattrs {
+    for xattr in entry.xattrs.iter().filter(|xattr| !is_ours(xattr)) {
         let acl = match xattr.name.as_slice() {
             b"system.posix_acl_access" => Some("SCHILY.acl.access"),
             b"system.posix_acl_default" => Some("SCHILY.acl.default"),

@@ -25,6 +25,8 @@ pub enum Cause {
     Unreachable,
     /// It refused: password, privilege, policy.
     Denied,
+    /// Somebody else holds a lock, or waits for one.
+    Locked,
     /// A program that is needed is not there, or failed.
     Tool,
     /// It is not whole, or not proven to be: nothing may be published.

@@ -7,7 +7,10 @@
 
 pub mod context;
 pub mod error;
+pub mod export;
 pub mod program;
+pub mod rehearsal;
+pub mod rows;
 pub mod scratch;
 pub mod secret;
 pub mod settings;
@@ -76,6 +79,12 @@ pub trait Database: Send + Sync {
     /// # Errors
     /// [`Cause::Differs`] when it does not.
     fn verify(&self, stored: &dyn Stored, context: &Context) -> Result<Verified, DatabaseError>;
+
+    /// Removes a database of this server (or a file) that a rehearsal made.
+    ///
+    /// # Errors
+    /// When it stays.
+    fn remove(&self, name: &str, context: &Context) -> Result<(), DatabaseError>;
 
     /// Runs a query in the database that this address names, and answers its first value as text.
     ///
@@ -272,11 +281,15 @@ pub fn compare_rows(
 /// When the address, or an option, cannot be understood.
 pub fn open(settings: Settings) -> Result<Box<dyn Database>, DatabaseError> {
     match settings.address.scheme.as_str() {
+        "firestore" => Ok(Box::new(crate::firestore::Firestore::new(settings)?)),
         "sqlite" => Ok(Box::new(crate::sqlite::Sqlite::new(settings)?)),
+        "mysql" | "mariadb" => Ok(Box::new(crate::mysql::Mysql::new(settings)?)),
         "postgres" | "postgresql" => Ok(Box::new(crate::postgres::Postgres::new(settings)?)),
+        "mssql" | "sqlserver" => Ok(Box::new(crate::mssql::SqlServer::new(settings)?)),
         other => {
             let what = format!("there are no sources at \"{other}:\"");
-            Err(DatabaseError::setting(what).hint("known: sqlite, postgres, file"))
+            Err(DatabaseError::setting(what)
+                .hint("known: sqlite, postgres, mysql, mssql, firestore, file"))
         }
     }
 }

@@ -139,6 +139,10 @@ impl Database for Program {
         })
     }
 
+    fn remove(&self, _: &str, _: &Context) -> Result<(), DatabaseError> {
+        Ok(())
+    }
+
     fn query(&self, _: &str, _: &Context) -> Result<Option<String>, DatabaseError> {
         Err(DatabaseError::setting(
             "a command's output answers no queries",

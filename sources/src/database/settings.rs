@@ -216,8 +216,8 @@ impl Settings {
     }
 }
 
-/// `postgres://ana@/shop` is no address by the standard, but PostgreSQL's programs take it: the user
-/// is told apart, and the rest is one.
+/// `postgres://ana@/shop` is no address by the standard, but PostgreSQL's programs take it: the
+/// user is told apart, and the rest is one.
 fn without_lonely_user(typed: &str) -> (String, Option<&str>) {
     let split = || {
         let (scheme, rest) = typed.split_once("://")?;

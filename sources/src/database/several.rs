@@ -87,6 +87,9 @@ impl Common {
     }
 }
 
+/// Files, and the names under which they will stand in the snapshot.
+pub type NamedFiles = (Box<dyn Source>, Vec<Vec<u8>>);
+
 impl Several {
     /// Databases, with their names in the snapshot, and files beside them, with the names in the
     /// snapshot that they will have.
@@ -95,7 +98,7 @@ impl Several {
     /// When two of them would stand at one place, or a name is none.
     pub fn new(
         mut wanted: Vec<Wanted>,
-        files: Option<(Box<dyn Source>, Vec<Vec<u8>>)>,
+        files: Option<NamedFiles>,
         context: Context,
         time: Timestamp,
     ) -> Result<Several, DatabaseError> {

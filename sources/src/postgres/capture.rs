@@ -4,6 +4,10 @@
 //! A snapshot shows rows, not files: a table that is truncated or rewritten after it looks empty
 //! in it. So all tables are locked (as `pg_dump` does; only changes of structure wait), and then it
 //! is made sure that each still has the file that the snapshot knows. If not, all begins anew.
+//!
+//! Every connection and program takes its locks now, not when it reads: whoever wants to truncate a
+//! table meanwhile waits for the locks that are there, and a lock that came later would wait behind
+//! him, each for the other without end.
 
 use std::sync::{Arc, Mutex};
 
@@ -48,9 +52,26 @@ pub(super) struct Moment {
 impl Moment {
     /// A connection that shows the moment.
     pub fn session(&self) -> Result<Session, DatabaseError> {
-        if let Some(session) = lock(&self.free).pop() {
-            return Ok(session);
+        match lock(&self.free).pop() {
+            Some(session) => Ok(session),
+            None => self.open(),
         }
+    }
+
+    /// Makes so many connections, each with locks of its own on tables.
+    ///
+    /// # Errors
+    /// [`Cause::Locked`] when somebody waits for such a lock already.
+    fn prepare(&self, connections: usize, tables: &[Table]) -> Result<(), DatabaseError> {
+        for _ in 0..connections {
+            let session = self.open()?;
+            lock_all(&session, tables, " NOWAIT")?;
+            self.give_back(session);
+        }
+        Ok(())
+    }
+
+    fn open(&self) -> Result<Session, DatabaseError> {
         let session = Session::open(&self.login, &self.context)?;
         session.run(&format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
@@ -77,11 +98,38 @@ impl Moment {
     }
 }
 
-/// Fixes a moment of a database.
+/// Fixes a moment of a database. When somebody came between its locks, all begins anew once he is
+/// done.
 pub(super) fn capture<'a>(
     source: &'a Postgres,
     context: &'a Context,
 ) -> Result<Capture<'a>, DatabaseError> {
+    let mut tries = 1;
+    loop {
+        match attempt(source, context) {
+            Err(Attempt::Between(_)) if tries < TRIES => tries += 1,
+            Err(Attempt::Between(error) | Attempt::Failed(error)) => return Err(error),
+            Ok(capture) => return Ok(capture),
+        }
+    }
+}
+
+/// Why there is no moment.
+enum Attempt {
+    /// Somebody came between the locks.
+    Between(DatabaseError),
+    /// Another try would fail as well.
+    Failed(DatabaseError),
+}
+
+impl From<DatabaseError> for Attempt {
+    fn from(error: DatabaseError) -> Attempt {
+        Attempt::Failed(error)
+    }
+}
+
+/// Fixes a moment of a database, once.
+fn attempt<'a>(source: &'a Postgres, context: &'a Context) -> Result<Capture<'a>, Attempt> {
     let login = source.place.login(context)?;
     let master = Session::open(&login, context)?;
     let tools = Tools::find(master.version, context)?;
@@ -112,6 +160,10 @@ pub(super) fn capture<'a>(
         Form::Tables => by_table(source, &moment, tables, orders, scripts),
         Form::Plain | Form::Custom => whole(source, &moment, tables, scripts),
     };
+    let streams = streams.map_err(|error| match error.cause {
+        Cause::Locked => Attempt::Between(error),
+        _ => Attempt::Failed(error),
+    })?;
     Ok(Capture {
         streams,
         at_once: source.connections,
@@ -142,7 +194,7 @@ fn fix(source: &Postgres, master: &Session) -> Result<(String, Vec<Table>), Data
         master.run(&format!(
             "SET LOCAL lock_timeout = {timeout}; SET LOCAL work_mem = '64MB'"
         ))?;
-        match lock_all(master, &tables) {
+        match lock_all(master, &tables, "") {
             // Dropped since the snapshot: the next one does not show it.
             Err(e) if e.cause == Cause::Incomplete => rewritten = vec![e.what],
             Err(e) => return Err(e),
@@ -163,14 +215,14 @@ fn fix(source: &Postgres, master: &Session) -> Result<(String, Vec<Table>), Data
     Err(DatabaseError::new(Cause::Incomplete, what).hint("try again when that is over"))
 }
 
-fn lock_all(master: &Session, tables: &[Table]) -> Result<(), DatabaseError> {
+fn lock_all(session: &Session, tables: &[Table], wait: &str) -> Result<(), DatabaseError> {
     for some in tables.chunks(LOCKED) {
         let names: Vec<String> = some
             .iter()
             .map(|table| format!("ONLY {}", table.name.quoted()))
             .collect();
-        let sql = format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", "));
-        master.run(&sql)?;
+        let names = names.join(", ");
+        session.run(&format!("LOCK TABLE {names} IN ACCESS SHARE MODE{wait}"))?;
     }
     Ok(())
 }
@@ -199,16 +251,22 @@ fn script<'a>((name, text): (&'static str, String)) -> Stream<'a> {
     }
 }
 
-fn dumped<'a>(moment: &Arc<Moment>, name: &str, section: Section) -> Stream<'a> {
-    let moment = Arc::clone(moment);
-    Stream {
-        name: name.to_owned(),
-        profile: Profile::DUMP,
-        open: Box::new(move || {
-            let dumping = Dumping::start(&moment, section)?;
-            Ok(Box::new(dumping) as Box<dyn Bytes>)
-        }),
-    }
+/// Streams of `pg_dump`, each of which has its locks.
+fn dumped<'a>(
+    moment: &Arc<Moment>,
+    sections: Vec<(&str, Section)>,
+) -> Result<Vec<Stream<'a>>, DatabaseError> {
+    let start = |(name, section)| Ok((name, Dumping::start(moment, section)?));
+    let started: Result<Vec<_>, DatabaseError> = sections.into_iter().map(start).collect();
+    let stream = |(name, mut dumping): (&str, Dumping)| {
+        dumping.await_first()?;
+        Ok(Stream {
+            name: name.to_owned(),
+            profile: Profile::DUMP,
+            open: Box::new(move || Ok(Box::new(dumping) as Box<dyn Bytes>)),
+        })
+    };
+    started?.into_iter().map(stream).collect()
 }
 
 /// The default form: the structure in two scripts, and a stream for each table.
@@ -218,32 +276,26 @@ fn by_table<'a>(
     tables: Vec<Table>,
     orders: Vec<Order>,
     scripts: Vec<(&'static str, String)>,
-) -> Vec<Stream<'a>> {
+) -> Result<Vec<Stream<'a>>, DatabaseError> {
     let mut streams: Vec<Stream<'a>> = scripts.into_iter().map(script).collect();
-    let limits = source.limits(&tables);
+    let mut sections = Vec::new();
     if source.part != Part::Data {
-        let section = |part| Section::new(part, limits.clone());
-        streams.push(dumped(
-            moment,
-            "schema.pre.sql",
-            section("--section=pre-data"),
-        ));
-        streams.push(dumped(
-            moment,
-            "schema.post.sql",
-            section("--section=post-data"),
-        ));
+        let section = |part| Section::new(part, source.limits(&tables));
+        sections.push(("schema.pre.sql", section("--section=pre-data")));
+        sections.push(("schema.post.sql", section("--section=post-data")));
+    }
+    if source.part != Part::Schema {
+        moment.prepare(source.connections.min(tables.len()), &tables)?;
+        if source.has_large_objects(moment) {
+            sections.push(("large-objects.sql", Section::large_objects()));
+        }
+    }
+    streams.extend(dumped(moment, sections)?);
+    if source.part != Part::Data {
         streams.extend(globals(source, moment));
     }
     if source.part == Part::Schema {
-        return streams;
-    }
-    if source.has_large_objects(moment) {
-        streams.push(dumped(
-            moment,
-            "large-objects.sql",
-            Section::large_objects(),
-        ));
+        return Ok(streams);
     }
     for (table, order) in tables.into_iter().zip(orders) {
         if source.is_without_rows(&table.name) {
@@ -259,7 +311,7 @@ fn by_table<'a>(
             }),
         });
     }
-    streams
+    Ok(streams)
 }
 
 /// Everything in one stream of `pg_dump`'s own.
@@ -268,7 +320,7 @@ fn whole<'a>(
     moment: &Arc<Moment>,
     tables: Vec<Table>,
     scripts: Vec<(&'static str, String)>,
-) -> Vec<Stream<'a>> {
+) -> Result<Vec<Stream<'a>>, DatabaseError> {
     let mut streams: Vec<Stream<'a>> = scripts.into_iter().map(script).collect();
     if source.part != Part::Data {
         streams.extend(globals(source, moment));
@@ -282,11 +334,14 @@ fn whole<'a>(
     let mut counted: Vec<Table> = tables;
     counted.retain(|t| source.part != Part::Schema && !source.is_without_rows(&t.name));
     let (name, section) = match source.form {
-        Form::Custom => ("dump.pgdump", Section::custom(arguments, counted)),
-        _ => ("dump.sql", Section::plain(arguments, counted)),
+        Form::Custom => ("dump.pgdump", Section::custom(arguments, counted.clone())),
+        _ => ("dump.sql", Section::plain(arguments, counted.clone())),
     };
-    streams.push(dumped(moment, name, section));
-    streams
+    if !counted.is_empty() {
+        moment.prepare(1, &counted)?;
+    }
+    streams.extend(dumped(moment, vec![(name, section)])?);
+    Ok(streams)
 }
 
 /// Roles and tablespaces of the server. Not having them is no failure: they belong to no database.

@@ -74,7 +74,7 @@ fn table(row: Vec<Field>) -> Result<Table, DatabaseError> {
 }
 
 /// Splits a list of quoted names.
-fn split(list: &str) -> Vec<String> {
+pub(super) fn split(list: &str) -> Vec<String> {
     let (mut all, mut one, mut inside) = (Vec::new(), String::new(), false);
     for c in list.chars() {
         match c {

@@ -1,8 +1,8 @@
 //! The rows of one table, in the order of its key where that is cheap enough.
 //!
 //! Rows in the order of a key hardly move from night to night, whatever the server does with its
-//! pages: measured on a shop of 450 MB, what is left after delta compression halves. But a sort that
-//! does not fit the server's memory goes to its disk; then rows are taken as they lie.
+//! pages: measured on a shop of 450 MB, what is left after delta compression halves. But a sort
+//! that does not fit the server's memory goes to its disk; then rows are taken as they lie.
 
 use std::sync::Arc;
 
@@ -122,6 +122,7 @@ pub(super) struct Copying {
     ended: bool,
     table: String,
     columns: String,
+    key: String,
     quoted: String,
     order: Order,
 }
@@ -145,6 +146,7 @@ impl Copying {
             ended: false,
             table: table.name.shown(),
             columns: table.columns.join(", "),
+            key: table.key.join(", "),
             quoted: table.name.quoted(),
             order,
         })
@@ -207,6 +209,7 @@ impl Bytes for Copying {
             rows: vec![(self.table.clone(), self.lines)],
             properties: vec![
                 property("columns", &self.columns),
+                property("key", &self.key),
                 property("order", self.order.word()),
                 property("table", &self.quoted),
             ],

@@ -15,6 +15,9 @@ use crate::database::error::{Cause, DatabaseError};
 const MOST_GLOBALS: usize = 16 << 20;
 /// Within so many bytes from either end stand the lines that differ every time, and the last one.
 const ENDS: usize = 8 << 10;
+/// Seconds that `pg_dump` waits for a lock. All are ours already, so it waits only behind somebody
+/// who waits for us.
+const LOCK_WAIT: u64 = 5;
 /// What stands at the end of a script that is complete.
 const COMPLETE: &[u8] = b"-- PostgreSQL database dump complete\n";
 const ALL_COMPLETE: &[u8] = b"-- PostgreSQL database cluster dump complete\n";
@@ -121,7 +124,7 @@ impl Dumping {
         command
             .args(["--no-password", "--no-sync", "--encoding=UTF8"])
             .arg(format!("--snapshot={}", moment.snapshot))
-            .arg("--lock-wait-timeout=60s")
+            .arg(format!("--lock-wait-timeout={LOCK_WAIT}s"))
             .args(&section.arguments);
         let child = Child::start(moment.context.spec("pg_dump", command)).map_err(said)?;
         Ok(Dumping {
@@ -135,6 +138,14 @@ impl Dumping {
             given: 0,
             ended: false,
         })
+    }
+
+    /// Waits until it prints: then it has its locks.
+    ///
+    /// # Errors
+    /// [`Cause::Locked`] when it cannot have them, and all else that it may meet.
+    pub fn await_first(&mut self) -> Result<(), DatabaseError> {
+        self.fill()
     }
 
     fn fill(&mut self) -> Result<(), DatabaseError> {
@@ -201,6 +212,10 @@ fn said(error: ChildError) -> DatabaseError {
     let error = DatabaseError::from(error);
     if error.cause == Cause::Stopped {
         return error;
+    }
+    if words.contains("LOCK TABLE") && words.contains("timeout") {
+        let cause = Cause::Locked;
+        return DatabaseError { cause, ..error }.hint("a migration was running: try again");
     }
     let object = words
         .split_once("permission denied for large object ")

@@ -157,7 +157,7 @@ fn said(error: ChildError, stream: &str) -> DatabaseError {
     let error = error.of(stream);
     match role {
         Some(role) => error.hint(format!(
-            "make the role first: CREATE ROLE \"{role}\"; all of them stand in globals.sql beside it"
+            "make the role first: CREATE ROLE \"{role}\"; all of them stand in globals.sql"
         )),
         None if extension => error.hint("install that extension on the server first"),
         None => error,

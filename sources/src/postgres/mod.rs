@@ -3,8 +3,8 @@
 //! The default form is one stream for each table, in the order of its key, beside scripts of the
 //! structure: it grows least, and a table or the structure can be had alone ([`capture`], [`copy`],
 //! [`dump`]). The other forms are `pg_dump`'s own. Restored is into a new database ([`restore`]),
-//! which is exchanged with the live one on request ([`swap`]). [`throwaway`] is a private server for
-//! rehearsals and tests.
+//! which is exchanged with the live one on request ([`swap`]). [`throwaway`] is a private server
+//! for rehearsals and tests.
 
 mod capture;
 mod catalog;
@@ -15,6 +15,7 @@ mod fill;
 mod names;
 mod place;
 mod restore;
+pub(crate) mod rows;
 mod session;
 mod swap;
 #[cfg(test)]
@@ -269,6 +270,12 @@ impl Database for Postgres {
 
     fn verify(&self, stored: &dyn Stored, context: &Context) -> Result<Verified, DatabaseError> {
         restore::verify(self, stored, context)
+    }
+
+    fn remove(&self, name: &str, context: &Context) -> Result<(), DatabaseError> {
+        let server = restore::maintenance(&self.place, context)?;
+        let name = names::quoted(name);
+        server.run(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
     }
 
     fn query(&self, sql: &str, context: &Context) -> Result<Option<String>, DatabaseError> {

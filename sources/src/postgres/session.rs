@@ -126,8 +126,8 @@ impl Session {
         Ok(CopyOut(Box::pin(stream)))
     }
 
-    /// Adds the next rows to a buffer until it holds `enough`. Answers how many the server sent, and
-    /// whether it said that those were all.
+    /// Adds the next rows to a buffer until it holds `enough`. Answers how many the server sent,
+    /// and whether it said that those were all.
     pub fn next_rows(
         &self,
         copy: &mut CopyOut,

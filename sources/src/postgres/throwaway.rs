@@ -9,11 +9,11 @@ use super::Postgres;
 use super::place::Place;
 use super::session::Session;
 use crate::child::Child;
-use crate::database::Context;
 use crate::database::context::no_program;
 use crate::database::error::{Cause, DatabaseError};
 use crate::database::scratch::{PrivateFolder, Scratch};
 use crate::database::settings::Settings;
+use crate::database::{Context, Stored};
 
 /// Name of the superuser: no role of a stored database is likely to have it.
 const SUPERUSER: &str = "hucha_throwaway";
@@ -108,6 +108,74 @@ impl Throwaway {
     /// When the name cannot stand in an address.
     pub fn database(&self, name: &str) -> Result<Postgres, DatabaseError> {
         Postgres::new(Settings::of_address(&self.address(name))?)
+    }
+
+    /// Makes the roles and tablespaces that a stored database refers to.
+    ///
+    /// # Errors
+    /// When the server does not make them.
+    pub fn prepare(&self, stored: &dyn Stored, context: &Context) -> Result<(), DatabaseError> {
+        if !stored.streams().iter().any(|s| s.name == "globals.sql") {
+            return Ok(());
+        }
+        let mut script = String::new();
+        stored.read("globals.sql", &mut |bytes| {
+            let read = bytes.read_to_string(&mut script);
+            read.map(|_| ()).map_err(|e| {
+                DatabaseError::new(
+                    Cause::Incomplete,
+                    format!("globals.sql cannot be read: {e}"),
+                )
+            })
+        })?;
+        let server = self.session("postgres", context)?;
+        for line in script.lines() {
+            let made = match line {
+                _ if line.starts_with("CREATE ROLE ") => server.run(line),
+                _ if line.starts_with("CREATE TABLESPACE ") => {
+                    let place = line.rfind(" LOCATION ").unwrap_or(line.len());
+                    let line = line.get(..place).unwrap_or_default();
+                    let within = "SET allow_in_place_tablespaces = on";
+                    server
+                        .run(within)
+                        .and_then(|()| server.run(&format!("{line} LOCATION ''")))
+                }
+                _ => continue,
+            };
+            match made {
+                Err(e) if !e.what.contains("already exists") => return Err(e),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A database of this server that will take a stored one: with its collation when this machine
+    /// knows it.
+    ///
+    /// # Errors
+    /// When the name cannot stand in an address, or the server does not answer.
+    pub fn database_for(
+        &self,
+        name: &str,
+        stored: &dyn Stored,
+        context: &Context,
+    ) -> Result<Postgres, DatabaseError> {
+        let mut database = self.database(name)?;
+        let collate = stored.member().property("collate").unwrap_or("C");
+        let plain = |name: &str| name.to_lowercase().replace("utf-8", "utf8");
+        let known = self
+            .session("postgres", context)?
+            .rows("SELECT collcollate FROM pg_collation")?;
+        let mut known = known.into_iter().flatten().flatten();
+        if !known.any(|name| plain(&name) == plain(collate)) {
+            database.collate = Some("C.UTF-8".to_owned());
+        }
+        Ok(database)
+    }
+
+    fn session(&self, database: &str, context: &Context) -> Result<Session, DatabaseError> {
+        Session::open(&self.database(database)?.place.login(context)?, context)
     }
 
     fn await_answer(&mut self, context: &Context) -> Result<(), DatabaseError> {

@@ -91,19 +91,13 @@ fn folders(context: &Context) -> Vec<PathBuf> {
         all.extend(entries.map(|entry| entry.path().join("bin")));
         all.push(Path::new(base).join("bin"));
     }
-    for base in ["/usr"] {
-        let entries = std::fs::read_dir(base).into_iter().flatten().flatten();
-        let of_pgdg = |e: &std::fs::DirEntry| {
-            e.file_name()
-                .to_str()
-                .is_some_and(|name| name.starts_with("pgsql-"))
-        };
-        all.extend(
-            entries
-                .filter(of_pgdg)
-                .map(|entry| entry.path().join("bin")),
-        );
-    }
+    let entries = std::fs::read_dir("/usr").into_iter().flatten().flatten();
+    let of_pgdg = |e: &std::fs::DirEntry| {
+        let name = e.file_name();
+        name.to_str().is_some_and(|name| name.starts_with("pgsql-"))
+    };
+    let found = entries.filter(of_pgdg);
+    all.extend(found.map(|entry| entry.path().join("bin")));
     let path = (context.variables)("PATH").unwrap_or_default();
     // What the user put in front comes first among equals.
     let mut both: Vec<PathBuf> = std::env::split_paths(&path).collect();
@@ -117,6 +111,8 @@ fn folders(context: &Context) -> Vec<PathBuf> {
 fn version_of(folder: &Path, context: &Context) -> Result<Option<(u32, String)>, DatabaseError> {
     let mut command = Command::new(program(folder, "pg_dump"));
     command.arg("--version").env("LC_ALL", "C");
+    // It needs none to say that.
+    command.env_remove("PGPASSWORD");
     let printed =
         Child::start(context.spec("pg_dump", command)).and_then(|child| child.read_all(MOST));
     context.go_on()?;

@@ -49,7 +49,7 @@ fn of_server(database: &str, said: &DbError) -> DatabaseError {
     } else if *code == SqlState::LOCK_NOT_AVAILABLE {
         let what = format!("a table of {database} stayed locked: {message}");
         let hint = "a migration or VACUUM FULL was running: try again, or raise lock_timeout";
-        (Cause::Failed, what, Some(hint))
+        (Cause::Locked, what, Some(hint))
     } else if *code == SqlState::DISK_FULL {
         (
             Cause::Failed,
@@ -129,7 +129,7 @@ pub(super) fn unreachable(login: &Login, error: &NoConnection) -> DatabaseError 
         }
     };
     let without_password = matches!(error, NoConnection::Postgres(e)
-        if e.to_string().contains("password missing"));
+        if std::error::Error::source(e).is_some_and(|e| e.to_string() == "password missing"));
     match without_password {
         true => DatabaseError::new(
             Cause::Denied,

@@ -1,7 +1,7 @@
 //! SQLite: a database file that others may be writing.
 //!
-//! In WAL mode the pages are read within one read transaction, which blocks no writer ([`reading`]).
-//! Otherwise a writer waits for readers, so the file is copied as fast as the disk allows, by the
+//! In WAL mode the pages are read within one read transaction, which blocks no writer
+//! ([`reading`]). Otherwise a writer waits for readers, so the file is copied as fast as the disk allows, by the
 //! online backup interface, into a private file, and that is read ([`copy`]). What was read is
 //! checked and counted before it counts as whole ([`check`]). A database that is not there is an
 //! error and never made; the file is never opened but through SQLite, which would lose its locks.
@@ -11,6 +11,7 @@ mod copy;
 mod parts;
 mod reading;
 mod restore;
+pub(crate) mod rows;
 mod swap;
 #[cfg(test)]
 mod tests;
@@ -152,7 +153,8 @@ fn told(path: &Path, doing: &str, error: &rusqlite::Error) -> DatabaseError {
         Some(ErrorCode::DiskFull) => (
             Cause::Failed,
             format!("there is no room to {doing} {path}: {error}"),
-            None,
+            (doing == "copy")
+                .then_some("the copy is in the cache folder: --cache-dir puts it on another disk"),
         ),
         _ => (
             Cause::Failed,
@@ -244,6 +246,11 @@ impl Database for Sqlite {
 
     fn verify(&self, stored: &dyn Stored, _: &Context) -> Result<Verified, DatabaseError> {
         restore::verify(&self.path, self.busy, stored)
+    }
+
+    fn remove(&self, name: &str, _: &Context) -> Result<(), DatabaseError> {
+        drop(restore::Temporary(PathBuf::from(name)));
+        Ok(())
     }
 
     fn query(&self, sql: &str, _: &Context) -> Result<Option<String>, DatabaseError> {

@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
 
 use hucha_store::entry::Xattr;
+use hucha_store::member::is_ours;
 use rustix::fs;
 use rustix::io::Errno;
 
@@ -166,7 +167,10 @@ fn grown(
 pub(super) fn are(subject: Subject<'_>, wanted: &[Xattr]) -> bool {
     let (mut there, problems) = Reader::new().read(subject);
     there.retain(|xattr| !is_label(&xattr.name) || wanted.contains(xattr));
-    problems.is_empty() && there == wanted
+    problems.is_empty()
+        && there
+            .iter()
+            .eq(wanted.iter().filter(|xattr| !is_ours(xattr)))
 }
 
 /// Whether the system gives the attribute by itself.
@@ -198,7 +202,7 @@ pub(super) fn replace(subject: Subject<'_>, wanted: &[Xattr]) -> Vec<String> {
         }
         false
     });
-    for xattr in wanted {
+    for xattr in wanted.iter().filter(|xattr| !is_ours(xattr)) {
         if let Some(name) = there.iter().find(|name| name.to_bytes() == xattr.name) {
             value.resize(xattr.value.len().max(1), 0);
             let len = handle.get(name, &mut value);

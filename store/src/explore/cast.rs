@@ -299,7 +299,9 @@ fn taken_with(repository: &Repository, source: &mut dyn Source, checkpoint: Ever
     match snapshot(repository, source, &options, &Silent::default()) {
         Ok(report) => End::Done(report.manifest.name.to_string()),
         Err(SnapshotError::Fenced) => End::Done("fenced".into()),
-        Err(SnapshotError::Source(why)) => End::Done(why),
+        Err(SnapshotError::Source(why) | SnapshotError::Advised { what: why, .. }) => {
+            End::Done(why)
+        }
         Err(SnapshotError::Access(e)) => failed(&e),
     }
 }

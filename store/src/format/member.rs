@@ -1,7 +1,7 @@
 //! Members in a manifest, and what is known of a stream (docs/format.md, "Members").
 
 use super::{Decoder, Fields, FieldsBuilder, Malformed};
-use crate::member::{MAX_TEXT, MAX_WARNINGS, Member, StreamFacts};
+use crate::member::{MAX_TEXT, MAX_WARNINGS, Member, Rehearsal, StreamFacts};
 
 /// The last field of a member that this version knows.
 const LAST: u8 = 14;
@@ -90,6 +90,34 @@ pub(crate) fn decode_facts(bytes: &[u8]) -> Result<StreamFacts, Malformed> {
     })
 }
 
+/// Writes how a rehearsal ended.
+pub(crate) fn encode_rehearsal(rehearsal: &Rehearsal) -> Vec<u8> {
+    let mut fields = FieldsBuilder::default();
+    fields
+        .time(1, rehearsal.time)
+        .u8(2, u8::from(rehearsal.passed))
+        .u64(3, rehearsal.duration_ms);
+    for line in rehearsal.lines.iter().take(MAX_LINES) {
+        fields.bytes(4, short(line).as_bytes());
+    }
+    fields.finish()
+}
+
+/// Reads how a rehearsal ended.
+pub(crate) fn decode_rehearsal(bytes: &[u8]) -> Result<Rehearsal, Malformed> {
+    let fields = Fields::decode(bytes, "rehearsal")?;
+    let lossy = |v: &[u8]| String::from_utf8_lossy(v).into_owned();
+    Ok(Rehearsal {
+        time: fields.time(1)?,
+        passed: fields.u8(2)? == 1,
+        duration_ms: fields.u64_or(3, 0)?,
+        lines: fields.all(4).map(lossy).collect(),
+    })
+}
+
+/// Most members that the record of a rehearsal tells of.
+const MAX_LINES: usize = 50;
+
 /// A manifest is small.
 fn short(text: &str) -> String {
     text.chars().take(MAX_TEXT).collect()
@@ -153,6 +181,22 @@ mod tests {
             // Whatever comes of it, it is no panic.
             let _ = decode_facts(&bytes[..cut]);
         }
+    }
+
+    #[test]
+    fn rehearsals_there_and_back() {
+        let rehearsal = Rehearsal {
+            time: crate::clock::Timestamp {
+                seconds: 5,
+                nanos: 6,
+            },
+            passed: true,
+            duration_ms: 7,
+            lines: vec!["shop.db: 9 rows".into()],
+        };
+        let bytes = encode_rehearsal(&rehearsal);
+        assert_eq!(decode_rehearsal(&bytes).unwrap(), rehearsal);
+        assert!(decode_rehearsal(&bytes[..5]).is_err());
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub(crate) mod field {
     pub const TAG: u8 = 17;
     pub const PROTECTED: u8 = 18;
     pub const VERIFIED: u8 = 19;
+    pub const REHEARSED: u8 = 20;
     pub const CHECK_STATE: u8 = 22;
 }
 

@@ -2,7 +2,7 @@
 //! "Writer").
 //!
 //! This file is the order of steps; `parents` says what to compare with, `intake` reads and cuts,
-//! `streams` does so with several files side by side, `held` keeps those until they belong somewhere,
+//! `streams` does so with several files side by side, `held` keeps those until their places come,
 //! `guide` knows what of the parent a changed file resembles, `assemble` builds the tree, `pool`
 //! runs them on threads, `checkpoint` commits what a long run has so far, `republish` is a fenced
 //! writer's second run, `rewrite` a snapshot without some of

@@ -153,6 +153,12 @@ impl Page {
             }
             return;
         }
+        if let (Some(kind), Some(object)) = (kind.strip_prefix("map of "), value.as_object()) {
+            for value in object.values() {
+                self.value(path, kind, value, seen, faults);
+            }
+            return;
+        }
         if let (Some(fields), Some(object)) = (self.parts.get(kind), value.as_object()) {
             self.compare(kind, fields, object, seen, faults);
             return;
@@ -167,6 +173,7 @@ fn fits(kind: &str, value: &Value) -> bool {
     let text = value.as_str();
     let is_hex = |t: &str| t.bytes().all(|b| b"0123456789abcdef".contains(&b));
     match kind {
+        "any" => true,
         "text" => value.is_string(),
         "boolean" => value.is_boolean(),
         "number" => value.is_u64(),
@@ -200,14 +207,18 @@ fn quoted(text: &str) -> Option<&str> {
 fn the_page_can_fail() {
     let page = Page::parse(
         "## `a`: by `x`\n| field | type | |\n|---|---|---|\n| `n` | number | |\n\
-         | `o` | list of part, optional | |\n## `b`\n| all of [`a`](#a) | | |\n\
+         | `o` | list of part, optional | |\n| `m` | map of number, optional | |\n\
+         ## `b`\n| all of [`a`](#a) | | |\n\
          ## Parts\n### `part`\n| `t` | time or null | |\n",
     );
     let faults = |line: &str| {
         let line = serde_json::from_str(line).unwrap();
         page.faults(&line, &mut BTreeSet::new())
     };
-    assert_eq!(page.all(), ["a", "a.n", "a.o", "b", "part", "part.t"]);
+    assert_eq!(
+        page.all(),
+        ["a", "a.m", "a.n", "a.o", "b", "part", "part.t"]
+    );
     assert!(faults(r#"{"schema":1,"type":"b","n":1}"#).is_empty());
     let line = r#"{"schema":1,"type":"a","n":1,"o":[{"t":"2026-11-20T03:00:00Z"},{"t":null}]}"#;
     assert!(faults(line).is_empty());
@@ -216,7 +227,9 @@ fn the_page_can_fail() {
         r#"{"schema":1,"type":"c","n":1}"#,
         r#"{"schema":1,"type":"a"}"#,
         r#"{"schema":1,"type":"a","n":-1}"#,
+        r#"{"schema":1,"type":"a","n":1,"x":1}"#,
         r#"{"schema":1,"type":"a","n":1,"m":1}"#,
+        r#"{"schema":1,"type":"a","n":1,"m":{"x":2,"y":"3"}}"#,
         r#"{"schema":1,"type":"a","n":1,"o":{}}"#,
         r#"{"schema":1,"type":"a","n":1,"o":[{}]}"#,
         r#"{"schema":1,"type":"a","n":1,"o":[{"t":"yesterday"}]}"#,

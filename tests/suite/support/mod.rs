@@ -3,7 +3,10 @@
 
 pub mod damage;
 pub mod data;
+pub mod disk;
 pub mod nights;
+pub mod postgres;
+pub mod private;
 pub mod process;
 pub mod world;
 
