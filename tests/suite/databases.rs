@@ -170,8 +170,12 @@ fn three_databases_a_file_and_a_folder_are_one_snapshot() {
     let sale = stream(member(&manifest, "orders"), "orders/data/public.sale.copy");
     assert_eq!(sale["rows"], serde_json::json!({"public.sale": 1234}));
     assert_one_moment(world, &manifest);
+    each_comes_back(&company);
+}
 
-    // And back, each by itself.
+/// Each member of the latest snapshot by itself.
+fn each_comes_back(company: &Company) {
+    let (world, server) = (&company.world, company.server.as_ref().unwrap());
     world.ok(["restore", "latest:.env", "back"]);
     world.ok(["restore", "latest:config", "back/config"]);
     assert_eq!(
@@ -354,7 +358,7 @@ fn a_partial_snapshot_is_asked_for_and_counts_for_nothing() {
 
 fn restored_folder(world: &World, name: &str) -> std::path::PathBuf {
     world.ok(["restore", &format!("latest:{name}"), "back"]);
-    world.path("back").join(name)
+    world.path("back")
 }
 
 #[test]

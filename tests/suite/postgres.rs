@@ -395,7 +395,7 @@ fn a_full_disk_of_the_repository_leaves_no_snapshot() {
         return;
     };
     let what = "a database of PostgreSQL into a full repository";
-    let Some(_disk) = Disk::mount(&stage.world.path("disk"), "24m", what) else {
+    let Some(_disk) = Disk::mount(&stage.world.path("disk"), "16m", what) else {
         return;
     };
     let world = &stage.world;
@@ -477,6 +477,13 @@ fn passwords_come_from_files_commands_and_variables() {
     let ids: Vec<String> = world.snapshots().iter().map(|s| id(s).to_owned()).collect();
     world.ok(["forget"].into_iter().chain(ids.iter().map(String::as_str)));
 
+    no_password_is_told(&stage, &wrong);
+}
+
+/// What is said when the password is none, or wrong; there is a password file in the home folder.
+fn no_password_is_told(stage: &Stage, wrong: &str) {
+    let world = &stage.world;
+    let source = stage.server.address_of("locked", "locked");
     // One that others may read is not believed, as libpq does not.
     fs::set_permissions(
         world.path("home/.pgpass"),

@@ -221,6 +221,10 @@ fn a_restore_goes_beside_the_live_file_and_is_exchanged_on_request() {
         let id = world.object(["snapshot", "--source", &source])["id"].clone();
         let member = format!("{}:shop.db", id.as_str().unwrap());
         let writers = start_writers(&world, mode);
+        // They have begun once one of them has committed.
+        while number(&look(&world.path("shop.db")), "commits") == 0 {
+            std::thread::yield_now();
+        }
         let beside = world.object(["restore", &member, "--to", &source]);
         let path = beside["database"].as_str().unwrap();
         assert_ne!(path, world.typed("shop.db"), "{beside}");

@@ -1,9 +1,9 @@
 //! Google Firestore (native mode), through the REST interface of its data: no managed export, so
 //! no storage bucket and no extra permission.
 //!
-//! Everything is read at one moment that the service knows ([`pages`]); a stream for each
-//! collection at the root holds a line for each document in it and below it ([`value`]). Documents
-//! go back in batches ([`restore`]), into a database that may hold others. [`export`] makes plain
+//! Everything is read at one moment that the service knows (`pages`); a stream for each
+//! collection at the root holds a line for each document in it and below it (`value`). Documents
+//! go back in batches (`restore`), into a database that may hold others. [`export`] makes plain
 //! JSON files. Indexes, security rules and settings of a database are no part of this.
 
 mod auth;

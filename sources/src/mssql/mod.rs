@@ -60,7 +60,7 @@ pub struct SqlServer {
 impl SqlServer {
     /// From `mssql://user@host:port/database`. Options: `server_dir` is a folder as the server
     /// sees it, `local_dir` the same one as hucha sees it (the same path when it is not given),
-    /// `file_mode` the permissions of what hucha puts there for the server (`640`); `password_file`,
+    /// `file_mode` the mode of what hucha puts there for the server (`640`); `password_file`,
     /// `password_command`, `password_env` (`SQLCMDPASSWORD`); `encrypt` (`yes`, `no`),
     /// `trust_certificate` (a PEM file, or `any`).
     ///

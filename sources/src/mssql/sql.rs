@@ -74,7 +74,7 @@ pub(super) fn rename(from: &str, to: &str) -> String {
     format!("ALTER DATABASE {} MODIFY NAME = {}", name(from), name(to))
 }
 
-/// Throws everybody out of a database and gives it another name, in one go: nobody comes in between.
+/// Throws everybody out of a database and gives it another name, in one go: nobody comes between.
 pub(super) fn take_name(from: &str, to: &str) -> String {
     format!("{}; {}", access(from, Access::Single), rename(from, to))
 }

@@ -126,6 +126,12 @@ impl Scanner {
         }
     }
 
+    /// Whether the last unit has ended.
+    #[cfg(test)]
+    pub fn is_between(&self) -> bool {
+        self.mode == Mode::Gap
+    }
+
     fn begin(&mut self) {
         self.mode = Mode::Start;
         self.head.clear();

@@ -1,9 +1,9 @@
 //! PostgreSQL: a live database by one exported snapshot.
 //!
 //! The default form is one stream for each table, in the order of its key, beside scripts of the
-//! structure: it grows least, and a table or the structure can be had alone ([`capture`], [`copy`],
-//! [`dump`]). The other forms are `pg_dump`'s own. Restored is into a new database ([`restore`]),
-//! which is exchanged with the live one on request ([`swap`]). [`throwaway`] is a private server
+//! structure: it grows least, and a table or the structure can be had alone (`capture`, `copy`,
+//! `dump`). The other forms are `pg_dump`'s own. Restored is into a new database (`restore`),
+//! which is exchanged with the live one on request (`swap`). [`throwaway`] is a private server
 //! for rehearsals and tests.
 
 mod capture;

@@ -199,7 +199,7 @@ fn create<'a>(
     let wanted = to.place.database().unwrap_or_default().to_owned();
     let name = match exists(&server, &wanted)? {
         false => wanted,
-        true => shortened(&wanted, &format!("_restored_{}", context.stamp)),
+        true => free(&server, &wanted, &format!("_restored_{}", context.stamp))?,
     };
     let tools = Tools::find(server.version, context)?;
     let sql = create_statement(&name, stored, server.version, to.collate.as_deref());
@@ -216,8 +216,23 @@ fn create<'a>(
     })
 }
 
+/// A name with an end that no database has: with a number when there are two in a second.
+pub(super) fn free(server: &Session, name: &str, end: &str) -> Result<String, DatabaseError> {
+    for number in 1..1000 {
+        let end = match number {
+            1 => end.to_owned(),
+            n => format!("{end}_{n}"),
+        };
+        let name = shortened(name, &end);
+        if !exists(server, &name)? {
+            return Ok(name);
+        }
+    }
+    Ok(shortened(name, end))
+}
+
 /// A name with an end, within the 63 bytes that a name may have.
-pub(super) fn shortened(name: &str, end: &str) -> String {
+fn shortened(name: &str, end: &str) -> String {
     let mut room = 63_usize.saturating_sub(end.len()).min(name.len());
     while !name.is_char_boundary(room) {
         room -= 1;

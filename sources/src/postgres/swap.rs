@@ -2,7 +2,7 @@
 
 use super::Postgres;
 use super::names::{literal, quoted};
-use super::restore::{exists, maintenance, shortened};
+use super::restore::{exists, free, maintenance};
 use super::session::Session;
 use crate::database::error::{Cause, DatabaseError};
 use crate::database::{Context, Restored};
@@ -26,11 +26,11 @@ pub(super) fn swap(
         let what = format!("there is no database \"{name}\" any more");
         return Err(DatabaseError::new(Cause::Absent, what));
     }
-    let kept = shortened(&name, &format!("_before_restore_{}", context.stamp));
-    if exists(&server, &kept)? {
-        let what = format!("there is a database \"{kept}\" already");
-        return Err(DatabaseError::new(Cause::Exists, what));
-    }
+    let kept = free(
+        &server,
+        &name,
+        &format!("_before_restore_{}", context.stamp),
+    )?;
     let allow = |database: &str, allowed: bool| {
         let sql = format!(
             "ALTER DATABASE {} ALLOW_CONNECTIONS {allowed}",

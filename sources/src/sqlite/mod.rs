@@ -1,10 +1,11 @@
 //! SQLite: a database file that others may be writing.
 //!
 //! In WAL mode the pages are read within one read transaction, which blocks no writer
-//! ([`reading`]). Otherwise a writer waits for readers, so the file is copied as fast as the disk allows, by the
-//! online backup interface, into a private file, and that is read ([`copy`]). What was read is
-//! checked and counted before it counts as whole ([`check`]). A database that is not there is an
-//! error and never made; the file is never opened but through SQLite, which would lose its locks.
+//! ([`reading`]). Otherwise a writer waits for readers, so the file is copied as fast as the disk
+//! allows, by the online backup interface, into a private file, and that is read ([`copy`]). What
+//! was read is checked and counted before it counts as whole ([`check`]). A database that is not
+//! there is an error and never made; the file is never opened but through SQLite, which would lose
+//! its locks.
 
 mod check;
 mod copy;

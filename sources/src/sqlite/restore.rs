@@ -36,7 +36,7 @@ pub(super) fn restore(
     }
     let path = match to.path.try_exists() {
         Ok(false) => to.path.clone(),
-        _ => beside(&to.path, &format!("restored-{}", context.stamp)),
+        _ => free(&to.path, &format!("restored-{}", context.stamp)),
     };
     let temporary = Temporary::beside(&path)?;
     write(stored, &temporary.0, context)?;
@@ -69,6 +69,17 @@ pub(super) fn beside(path: &Path, what: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{what}"));
     path.with_file_name(name)
+}
+
+/// The same, with a number behind it when there is such a file: two in a second.
+pub(super) fn free(path: &Path, what: &str) -> PathBuf {
+    let numbered = |n: u32| match n {
+        1 => beside(path, what),
+        n => beside(path, &format!("{what}-{n}")),
+    };
+    let is_free = |path: &PathBuf| path.try_exists().is_ok_and(|there| !there);
+    let mut names = (1..1000).map(numbered);
+    names.find(is_free).unwrap_or_else(|| beside(path, what))
 }
 
 /// A file that goes unless it is given its name.

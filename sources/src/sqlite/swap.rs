@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 
 use super::check::{Depth, sound};
-use super::restore::{Temporary, beside, open_quiet};
+use super::restore::{Temporary, free, open_quiet};
 use super::{Sqlite, told};
 use crate::database::Restored;
 use crate::database::error::{Cause, DatabaseError};
@@ -21,8 +21,14 @@ pub(super) fn swap(live: &Sqlite, restored: Restored) -> Result<Restored, Databa
         // There was none: the restored one is the live one already.
         return Ok(restored);
     }
-    let stamp = restored.name.rsplit('-').next().unwrap_or_default();
-    let kept = beside(&live.path, &format!("before-restore-{stamp}"));
+    let stamp = restored
+        .name
+        .rsplit_once(".restored-")
+        .map(|(_, stamp)| stamp);
+    let kept = free(
+        &live.path,
+        &format!("before-restore-{}", stamp.unwrap_or("once")),
+    );
     let mut target = live.open()?;
     let source = open_quiet(new, live.busy)?;
     let size = |connection: &Connection| -> rusqlite::Result<u64> {

@@ -97,12 +97,15 @@ fn three_databases_and_a_file_in_one_snapshot() {
     world.assert_whole();
 }
 
+/// What goes wrong, and what is said then.
+type Case = (fn(&mut Switches), &'static str);
+
 #[test]
 fn what_fails_is_no_snapshot() {
     let (world, stage) = (World::new(), Stage::new());
     let address = stage.address("users", "encrypt=no");
     let snapshot = || call(&world, &["snapshot", "--source", &address]);
-    let cases: [(fn(&mut Switches), &str); 3] = [
+    let cases: [Case; 3] = [
         (
             |s| s.break_backup = true,
             "could not back up users: the connection to",

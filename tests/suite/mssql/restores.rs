@@ -67,15 +67,20 @@ fn a_database_comes_back_under_a_new_name() {
         .unwrap();
     assert_eq!(counted.as_deref(), Some("120"));
 
-    // Within the same second.
-    let again = target.restore(&taken, &RestoreOptions::default(), &stage.context);
+    several_in_a_second(&stage, &taken);
+}
+
+/// Names get numbers, up to a limit.
+fn several_in_a_second(stage: &Stage, taken: &super::Taken) {
+    let target = stage.plain("users");
+    let again = target.restore(taken, &RestoreOptions::default(), &stage.context);
     assert_eq!(again.unwrap().name, "users_restored_20261127_163000_2");
     for number in 3..=9 {
         let database = Database::new("x", &[]);
         let name = format!("users_restored_20261127_163000_{number}");
         stage.fake.engine().databases.insert(name, database);
     }
-    let error = target.restore(&taken, &RestoreOptions::default(), &stage.context);
+    let error = target.restore(taken, &RestoreOptions::default(), &stage.context);
     assert_told(&error.unwrap_err(), Cause::Exists, "are there already");
     stage.assert_clean();
 }

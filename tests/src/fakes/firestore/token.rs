@@ -41,7 +41,10 @@ pub fn credentials(address: &str) -> String {
 }
 
 fn public_key() -> Vec<u8> {
-    let body: String = key().lines().filter(|line| !line.starts_with('-')).collect();
+    let body: String = key()
+        .lines()
+        .filter(|line| !line.starts_with('-'))
+        .collect();
     let key = RsaKeyPair::from_pkcs8(&STANDARD.decode(body).unwrap()).unwrap();
     key.public_key().as_ref().to_vec()
 }

@@ -546,11 +546,11 @@ fn is_same(one: &str, other: &str) -> bool {
 }
 
 fn counts(engine: &Engine, sql: &str, pieces: &[Piece], reply: &mut Reply<'_>) -> Answer {
-    let names = pieces.iter().filter_map(|piece| match piece {
+    let mut names = pieces.iter().filter_map(|piece| match piece {
         Piece::Name(name) => Some(name.as_str()),
         _ => None,
     });
-    let name = names.last().unwrap_or_default();
+    let name = names.next_back().unwrap_or_default();
     let mut databases = engine.databases.iter();
     let found = databases.find(|(known, _)| is_same(known, name));
     let found = found.map(|(_, database)| database);
