@@ -126,12 +126,6 @@ impl Scanner {
         }
     }
 
-    /// Whether the last unit has ended.
-    #[cfg(test)]
-    pub fn is_between(&self) -> bool {
-        self.mode == Mode::Gap
-    }
-
     fn begin(&mut self) {
         self.mode = Mode::Start;
         self.head.clear();
@@ -429,7 +423,7 @@ mod tests {
             assert!(scanner.head.capacity() <= HEAD);
         }
         assert_eq!(seen.units[0].1, 100_000);
-        assert!(scanner.is_between());
+        assert_eq!(scanner.mode, Mode::Gap);
     }
 
     /// Rows of a list, found by going through all characters at once.

@@ -95,14 +95,15 @@ mod unix {
                 Some(_) => Scratch::new(PathBuf::from(SHARED)).folder()?,
                 None => short_folder(context)?,
             };
-            let data = folder.path().join("data");
+            let [data, temporary] = ["data", "tmp"].map(|name| folder.path().join(name));
             let failed = |e: std::io::Error| {
                 let what = format!("{} cannot be made: {e}", data.display());
                 DatabaseError::new(Cause::Failed, what)
             };
             std::fs::create_dir(&data).map_err(failed)?;
+            std::fs::create_dir(&temporary).map_err(failed)?;
             if let Some(Owner { uid, gid }) = &owner {
-                for path in [folder.path(), &data] {
+                for path in [folder.path(), &data, &temporary] {
                     chown(path, Some(*uid), Some(*gid)).map_err(failed)?;
                 }
             }
@@ -204,7 +205,13 @@ mod unix {
             .find_map(|name| context.find_program(name, &folders))
     }
 
-    fn owned(mut command: Command, owner: Option<&Owner>) -> Command {
+    /// A command that runs as the server's user, with temporary files beside the data. A server
+    /// that starts removes what looks like a temporary table from its folder of temporary files:
+    /// in a shared one those of another server, which may crash then.
+    fn owned(mut command: Command, data: &Path, owner: Option<&Owner>) -> Command {
+        let temporary = data.with_file_name("tmp");
+        command.env("TMPDIR", &temporary);
+        command.arg(format!("--tmpdir={}", temporary.display()));
         if let Some(Owner { uid, gid }) = owner {
             command.uid(*uid).gid(*gid);
         }
@@ -239,7 +246,7 @@ mod unix {
         };
         command.arg(format!("--datadir={}", data.display()));
         let name = install.as_ref().unwrap_or(&server).display().to_string();
-        let spec = context.spec(&name, owned(command, owner));
+        let spec = context.spec(&name, owned(command, data, owner));
         Child::start(spec).and_then(|child| child.read_all(1 << 20))?;
         Ok(server)
     }
@@ -275,7 +282,7 @@ mod unix {
             "--innodb-doublewrite=0",
         ]);
         let stopper = Stopper::default();
-        let mut spec = context.spec("the private server", owned(command, owner));
+        let mut spec = context.spec("the private server", owned(command, data, owner));
         spec.stopper = &stopper;
         spec.is_fed = true;
         spec.stall = None;

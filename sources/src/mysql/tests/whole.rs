@@ -192,7 +192,16 @@ fn gone(pid: &str) -> bool {
 #[test]
 fn a_private_server_is_nobodys_and_goes() {
     let world = world();
+    // Temporary tables of another server that runs as the same user.
+    let others = std::env::temp_dir().join(format!("#sql-hucha-{}.MAI", std::process::id()));
+    std::fs::write(&others, "x").unwrap();
+    let user = nix::unistd::User::from_name("mysql").unwrap();
+    if let Some(user) = user.filter(|_| nix::unistd::Uid::effective().is_root()) {
+        std::os::unix::fs::chown(&others, Some(user.uid.as_raw()), None).unwrap();
+    }
     let server = Throwaway::start(&world.context).unwrap();
+    assert!(others.exists());
+    std::fs::remove_file(&others).unwrap();
     let folder = server.socket().parent().unwrap().to_owned();
     let address = server.address("x y");
     let there = Mysql::new(Settings::of_address(&address).unwrap()).unwrap();
