@@ -93,6 +93,18 @@ pub fn present(hucha: &Path, homes: &Path) -> Vec<Tool> {
 }
 
 impl Tool {
+    /// One that is never run.
+    #[cfg(test)]
+    pub fn of_test() -> Tool {
+        Tool {
+            kind: Kind::Hucha,
+            program: OsString::new(),
+            version: "hucha".to_owned(),
+            home: PathBuf::new(),
+            by_key_file: false,
+        }
+    }
+
     /// The same tool with another folder of its own.
     pub fn at(&self, home: PathBuf) -> Tool {
         Tool {

@@ -17,6 +17,9 @@ rows are compared with the live ones, by counts and by sums over all rows. Secon
 on this machine, for restic with `pg_dump` and `psql` in the pipe; they decide nothing.
 ";
 
+/// Each form has a host of its own, so that its parent is its own last night.
+const IN_ONE: &str = "All forms of hucha in one repository, in this order, as of three hosts";
+
 /// What a run was about.
 #[derive(Debug, Default)]
 pub struct Nights {
@@ -138,13 +141,7 @@ pub fn tables(told: &Nights, lines: &[Line]) -> String {
     out.push_str(ABOUT);
     let apart: Vec<&Line> = lines.iter().filter(|line| !line.is_shared).collect();
     let shared: Vec<&Line> = lines.iter().filter(|line| line.is_shared).collect();
-    for (title, lines) in [
-        ("Each in a repository of its own", apart),
-        (
-            "All forms of hucha in one repository, in this order",
-            shared,
-        ),
-    ] {
+    for (title, lines) in [("Each in a repository of its own", apart), (IN_ONE, shared)] {
         let _ = writeln!(out, "\n## {title}\n");
         one_table(&mut out, &lines);
     }
@@ -165,5 +162,45 @@ fn one_table(out: &mut String, lines: &[&Line]) {
     for line in lines {
         let nights: Vec<String> = line.nights().iter().map(|mb| format!("{mb:.2}")).collect();
         let _ = writeln!(out, "- {}: {}", line.way.title(), nights.join(" "));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A way with the MB of its nights.
+    fn line(way: Way, nights: &[i64], is_shared: bool) -> Line {
+        let tool = Tool::of_test();
+        let mut line = Line::new(way, tool, is_shared);
+        for mb in nights {
+            line.push(mb * 1_000_000, 2.0);
+        }
+        line
+    }
+
+    #[test]
+    fn ways_are_set_against_the_default_form_of_the_same_table() {
+        let lines = [
+            line(Way::Tables, &[100, 1, 3], false),
+            line(Way::Restic, &[90, 60, 80], false),
+            line(Way::Tables, &[100, 4, 4], true),
+            line(Way::Plain, &[10, 8, 8], true),
+        ];
+        let told = Nights {
+            touched: vec![0.01, 0.02],
+            ..Nights::default()
+        };
+        let text = tables(&told, &lines);
+        for wanted in [
+            "3 nights",
+            "touches 1.50 %",
+            "| hucha, default form | 100 | 2.00 | 1.00× | 1.00 | 3.00 | 2.00 | 2.00 | – |",
+            "| restic, `pg_dump` in a pipe | 90.00 | 70.00 | 35.00× | 60.00 | 80.00 |",
+            "| hucha, `format=plain` | 10.00 | 8.00 | 2.00× |",
+            "- hucha, default form: 1.00 3.00\n",
+        ] {
+            assert!(text.contains(wanted), "{wanted} is not in\n{text}");
+        }
     }
 }
