@@ -8,6 +8,7 @@
 pub mod context;
 pub mod error;
 pub mod export;
+pub(crate) mod private_server;
 pub mod program;
 pub mod rehearsal;
 pub mod rows;
@@ -189,8 +190,7 @@ pub struct RestoreOptions {
     pub part: Part,
     /// Only these tables (or collections); empty: all.
     pub tables: Vec<String>,
-    /// Use the very name that was given although something stands there: only where the database
-    /// can do that without losing it.
+    /// What becomes of documents that are there already: Firestore alone.
     pub merge: Merge,
 }
 
@@ -273,6 +273,17 @@ pub fn compare_rows(
         what = format!("{what}, and {more} more tables differ");
     }
     Err(DatabaseError::new(Cause::Differs, what))
+}
+
+/// Copies what was not handed out yet into a buffer; answers how much.
+pub(crate) fn hand_out(from: &[u8], given: &mut usize, buffer: &mut [u8]) -> usize {
+    let rest = from.get(*given..).unwrap_or_default();
+    let n = rest.len().min(buffer.len());
+    if let (Some(to), Some(from)) = (buffer.get_mut(..n), rest.get(..n)) {
+        to.copy_from_slice(from);
+    }
+    *given += n;
+    n
 }
 
 /// The database of an address with options.

@@ -11,7 +11,7 @@ use hucha_store::member::{Member, StreamFacts};
 use hucha_store::repository::Repository;
 
 use super::error::{Cause, DatabaseError};
-use super::{ReadStream, Stored, StoredStream};
+use super::{ReadStream, Stored, StoredStream, hand_out};
 
 /// Pieces of a stream that wait for their reader, each of a chunk at most.
 const AHEAD: usize = 8;
@@ -189,12 +189,6 @@ impl Read for Receiving {
             }
             self.given = 0;
         }
-        let rest = self.piece.get(self.given..).unwrap_or_default();
-        let n = rest.len().min(buffer.len());
-        if let (Some(to), Some(from)) = (buffer.get_mut(..n), rest.get(..n)) {
-            to.copy_from_slice(from);
-        }
-        self.given += n;
-        Ok(n)
+        Ok(hand_out(&self.piece, &mut self.given, buffer))
     }
 }

@@ -16,7 +16,7 @@ use super::tools::{self, Product, Tool};
 use super::{Mysql, Order, grants};
 use crate::child::{Child, lock};
 use crate::database::error::{Cause, DatabaseError};
-use crate::database::{Bytes, Capture, Captured, Context, Part, Preflight, Stream};
+use crate::database::{Bytes, Capture, Captured, Context, Part, Preflight, Stream, hand_out};
 
 /// Names that a message lists.
 const NAMES: usize = 5;
@@ -316,13 +316,7 @@ impl Dumping<'_> {
 impl Bytes for Dumping<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, DatabaseError> {
         self.fetch()?;
-        let ready = self.ready.get(self.taken..).unwrap_or_default();
-        let n = ready.len().min(buffer.len());
-        if let (Some(to), Some(from)) = (buffer.get_mut(..n), ready.get(..n)) {
-            to.copy_from_slice(from);
-        }
-        self.taken += n;
-        Ok(n)
+        Ok(hand_out(&self.ready, &mut self.taken, buffer))
     }
 
     fn facts(&mut self) -> StreamFacts {

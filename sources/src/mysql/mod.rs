@@ -184,6 +184,20 @@ fn beside(name: &str, what: &str) -> String {
     format!("{short}{what}")
 }
 
+/// The same, with a number behind it when there is such a database: two in a second.
+fn free(access: &access::Access<'_>, name: &str, what: &str) -> Result<String, DatabaseError> {
+    for number in 1..1000 {
+        let name = match number {
+            1 => beside(name, what),
+            n => beside(name, &format!("{what}_{n}")),
+        };
+        if !inventory::exists(access, &name)? {
+            return Ok(name);
+        }
+    }
+    Ok(beside(name, what))
+}
+
 impl Database for Mysql {
     fn kind(&self) -> &'static str {
         "mysql"

@@ -8,7 +8,7 @@ use super::access::{Access, literal, name_of, quoted};
 use super::filter::Filter;
 use super::inventory::{self, Inventory};
 use super::told::{Doing, told};
-use super::{Mysql, beside, verify};
+use super::{Mysql, free, verify};
 use crate::child::{Child, Stopper};
 use crate::database::error::{Cause, DatabaseError};
 use crate::database::{Context, Part, RestoreOptions, Restored, Stored, Verified};
@@ -72,7 +72,11 @@ pub(super) fn restore(
     let is_beside = inventory::exists(&access, &to.database)?;
     let name = match is_beside {
         false => to.database.clone(),
-        true => beside(&to.database, &format!("_restored_{}", context.stamp)),
+        true => free(
+            &access,
+            &to.database,
+            &format!("_restored_{}", context.stamp),
+        )?,
     };
     let made = Made::new(to, &name, stored, &access)?;
     let mut warnings = Vec::new();

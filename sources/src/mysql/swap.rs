@@ -9,7 +9,7 @@ use super::access::{Access, literal, quoted};
 use super::inventory::{self, Inventory};
 use super::restore::{Made, charset};
 use super::tools::{self, Tool};
-use super::{Mysql, beside};
+use super::{Mysql, free};
 use crate::child::Stopper;
 use crate::database::error::{Cause, DatabaseError};
 use crate::database::{Context, Restored};
@@ -48,7 +48,11 @@ pub(super) fn swap(
     for side in [&live, &new] {
         side.can_move(&access)?;
     }
-    let kept = beside(&live.name, &format!("_before_restore_{}", context.stamp));
+    let kept = free(
+        &access,
+        &live.name,
+        &format!("_before_restore_{}", context.stamp),
+    )?;
     let made = Made::with(
         at,
         &kept,

@@ -12,8 +12,8 @@ use super::capture::Moment;
 use super::catalog::Table;
 use super::session::{CopyOut, Session};
 use super::{Ordering, Postgres};
-use crate::database::Bytes;
 use crate::database::error::{Cause, DatabaseError};
+use crate::database::{Bytes, hand_out};
 
 /// Tables up to this size are sorted without asking what it costs.
 const SMALL: u64 = 32 << 20;
@@ -194,13 +194,7 @@ impl Bytes for Copying {
             }
             self.fill()?;
         }
-        let rest = self.buffer.get(self.given..).unwrap_or_default();
-        let n = rest.len().min(buffer.len());
-        if let (Some(to), Some(from)) = (buffer.get_mut(..n), rest.get(..n)) {
-            to.copy_from_slice(from);
-        }
-        self.given += n;
-        Ok(n)
+        Ok(hand_out(&self.buffer, &mut self.given, buffer))
     }
 
     fn facts(&mut self) -> StreamFacts {

@@ -8,8 +8,8 @@ use hucha_store::member::StreamFacts;
 use super::capture::Moment;
 use super::catalog::Table;
 use crate::child::{Child, ChildError, lock};
-use crate::database::Bytes;
 use crate::database::error::{Cause, DatabaseError};
+use crate::database::{Bytes, hand_out};
 
 /// Most bytes of roles and tablespaces.
 const MOST_GLOBALS: usize = 16 << 20;
@@ -39,18 +39,8 @@ impl Script {
 
 impl Bytes for Script {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, DatabaseError> {
-        Ok(give(&self.text, &mut self.given, buffer))
+        Ok(hand_out(&self.text, &mut self.given, buffer))
     }
-}
-
-fn give(from: &[u8], given: &mut usize, buffer: &mut [u8]) -> usize {
-    let rest = from.get(*given..).unwrap_or_default();
-    let n = rest.len().min(buffer.len());
-    if let (Some(to), Some(from)) = (buffer.get_mut(..n), rest.get(..n)) {
-        to.copy_from_slice(from);
-    }
-    *given += n;
-    n
 }
 
 /// What `pg_dump` is asked for.
@@ -193,7 +183,7 @@ impl Bytes for Dumping {
             }
             self.fill()?;
         }
-        Ok(give(&self.out, &mut self.given, buffer))
+        Ok(hand_out(&self.out, &mut self.given, buffer))
     }
 
     fn facts(&mut self) -> StreamFacts {

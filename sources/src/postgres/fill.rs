@@ -4,14 +4,13 @@ use super::Postgres;
 use super::restore::{Parts, copy_one};
 use super::session::Session;
 use crate::database::error::{Cause, DatabaseError};
-use crate::database::{Context, RestoreOptions, Restored};
+use crate::database::{Context, Restored};
 
 /// Fills tables. Without all rights of a superuser foreign keys decide about the order, which
 /// nobody knows; so triggers are put to sleep as `pg_restore --disable-triggers` does.
 pub(super) fn fill(
     to: &Postgres,
     parts: &Parts<'_>,
-    _: &RestoreOptions,
     context: &Context,
 ) -> Result<Restored, DatabaseError> {
     if parts.tables.is_empty() {

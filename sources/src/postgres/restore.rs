@@ -53,6 +53,14 @@ impl<'s> Parts<'s> {
             );
             return Err(DatabaseError::setting(what));
         }
+        if member.form != "tables" && !options.tables.is_empty() {
+            let what = format!(
+                "no table can be taken out of the form {:?} alone",
+                member.form
+            );
+            return Err(DatabaseError::setting(what)
+                .hint("restore all of it under another name, and copy from there"));
+        }
         let all: Vec<&StoredStream> = (stored.streams().iter())
             .filter(|stream| stream.name.starts_with("data/"))
             .collect();
@@ -154,17 +162,14 @@ pub(super) fn restore(
 ) -> Result<Restored, DatabaseError> {
     let parts = Parts::of(stored, options)?;
     if options.part == Part::Data {
-        return super::fill::fill(to, &parts, options, context);
+        return super::fill::fill(to, &parts, context);
     }
     let mut made = create(to, stored, context)?;
     let mut warnings = Vec::new();
-    let run = |made: &Made<'_>, warnings: &mut Vec<String>| match parts.has("dump.sql")
-        || parts.has("dump.pgdump")
-    {
-        true => whole(made, &parts, options),
-        false => by_table(to, made, &parts, options, warnings),
-    };
-    run(&made, &mut warnings)?;
+    match parts.stored.member().form.as_str() {
+        "tables" => by_table(to, &made, &parts, options, &mut warnings)?,
+        _ => whole(&made, &parts, options)?,
+    }
     let verified = compare(&made.login, context, &parts.rows_of_all(options))?;
     made.kept = true;
     Ok(Restored {
@@ -340,27 +345,18 @@ fn whole(
     parts: &Parts<'_>,
     options: &RestoreOptions,
 ) -> Result<(), DatabaseError> {
-    let form = parts.stored.member().form.clone();
-    let chooses = !options.tables.is_empty() || options.part == Part::Schema;
-    if chooses && form == "plain" {
-        let what = "a part cannot be taken out of a plain dump";
-        return Err(DatabaseError::setting(what)
-            .hint("restore all of it under another name, or store it in the default form"));
-    }
+    let is_part = options.part == Part::Schema;
     let programs = Programs::new(&made.tools, &made.login, made.context)?;
-    match form.as_str() {
+    match parts.stored.member().form.as_str() {
+        "plain" if is_part => {
+            let what = "the structure alone cannot be taken out of a plain dump";
+            return Err(DatabaseError::setting(what)
+                .hint("restore all of it under another name, or store it in the default form"));
+        }
         "plain" => feed_script(&programs, parts.stored, "dump.sql", &[])?,
         _ => {
             let mut arguments = vec!["--exit-on-error".to_owned()];
-            if options.part == Part::Schema {
-                arguments.push("--schema-only".to_owned());
-            }
-            if !options.tables.is_empty() {
-                let what = "a table is taken out of the default form only";
-                return Err(DatabaseError::setting(what).hint(
-                    "`hucha cat SNAPSHOT:MEMBER/dump.pgdump | pg_restore --table=…` does it",
-                ));
-            }
+            arguments.extend(is_part.then(|| "--schema-only".to_owned()));
             feed_file(&programs, parts.stored, "dump.pgdump", &arguments)?;
         }
     }

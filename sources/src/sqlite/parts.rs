@@ -19,7 +19,7 @@ struct Made {
     sql: String,
 }
 
-/// What the file `from` was made of, in the order in which it can be made again.
+/// What a database was made of, in the order in which it can be made again.
 fn structure(connection: &Connection) -> rusqlite::Result<Vec<Made>> {
     // Statements of what SQLite makes itself are NULL.
     let sql = "SELECT type, tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL \
@@ -49,6 +49,7 @@ pub(super) fn extract(
     let failed = |e| told(to, "write", &e);
     let source = open_quiet(from, std::time::Duration::ZERO)?;
     let wanted = chosen(&source, from, options)?;
+    let all = structure(&source).map_err(|e| told(from, "read", &e))?;
     let target = open_quiet(to, std::time::Duration::ZERO)?;
     for name in ["encoding", "page_size", "user_version", "application_id"] {
         if let Some(value) = stored.member().property(name) {
@@ -60,7 +61,6 @@ pub(super) fn extract(
     drop(source);
     attach(&target, from).map_err(failed)?;
     let build = || -> rusqlite::Result<()> {
-        let all = structure_of(&target)?;
         target.execute_batch("PRAGMA foreign_keys = OFF; BEGIN")?;
         let is_wanted = |made: &&Made| {
             let related = matches!(made.kind.as_str(), "table" | "index" | "trigger");
@@ -97,16 +97,6 @@ fn attach(target: &Connection, from: &Path) -> rusqlite::Result<()> {
     target
         .execute("ATTACH ?1 AS stored", [from.as_ref()])
         .map(|_| ())
-}
-
-fn structure_of(target: &Connection) -> rusqlite::Result<Vec<Made>> {
-    // The attached file holds what is to be made; the target is still empty.
-    let path: String = target.query_row(
-        "SELECT file FROM pragma_database_list WHERE name = 'stored'",
-        [],
-        |row| row.get(0),
-    )?;
-    structure(&Connection::open(path)?)
 }
 
 /// The tables that were asked for, with their rows.

@@ -11,8 +11,8 @@ use rusqlite::Connection;
 use super::check::{Checked, Found};
 use super::copy::Copied;
 use crate::child::lock;
-use crate::database::Bytes;
 use crate::database::error::{Cause, DatabaseError};
+use crate::database::{Bytes, hand_out};
 
 /// Where pages come from.
 pub(super) enum Pages {
@@ -117,15 +117,8 @@ impl Reading {
                         read_page(&self.checked, *next, page)?;
                         (*next, *given) = (*next + 1, 0);
                     }
-                    let rest = page.get(*given..).unwrap_or_default();
                     let room = buffer.get_mut(filled..).unwrap_or_default();
-                    let n = rest.len().min(room.len());
-                    let (to, from) = (room.get_mut(..n), rest.get(..n));
-                    if let (Some(to), Some(from)) = (to, from) {
-                        to.copy_from_slice(from);
-                    }
-                    *given += n;
-                    filled += n;
+                    filled += hand_out(page, given, room);
                 }
                 Ok(filled)
             }

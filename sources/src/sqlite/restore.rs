@@ -30,7 +30,6 @@ pub(super) fn restore(
         );
         return Err(DatabaseError::setting(what));
     }
-    let whole = options.part == Part::All && options.tables.is_empty();
     if options.part == Part::Data {
         return parts::fill(to, stored, options, context);
     }
@@ -38,20 +37,20 @@ pub(super) fn restore(
         Ok(false) => to.path.clone(),
         _ => free(&to.path, &format!("restored-{}", context.stamp)),
     };
-    let temporary = Temporary::beside(&path)?;
-    write(stored, &temporary.0, context)?;
-    let verified = match whole {
-        true => verify(&temporary.0, to.busy, stored)?,
+    let all = Temporary::beside(&path)?;
+    write(stored, &all.0, context)?;
+    let (made, verified) = match options.part == Part::All && options.tables.is_empty() {
+        true => {
+            let verified = verify(&all.0, to.busy, stored)?;
+            (all, verified)
+        }
         false => {
-            let source = Temporary(temporary.0.clone());
-            std::mem::forget(temporary);
-            let made = Temporary::beside(&path)?;
-            let verified = parts::extract(&source.0, &made.0, options, stored)?;
-            made.place(&path)?;
-            return Ok(restored(&path, &verified));
+            let part = Temporary::beside(&path)?;
+            let verified = parts::extract(&all.0, &part.0, options, stored)?;
+            (part, verified)
         }
     };
-    temporary.place(&path)?;
+    made.place(&path)?;
     Ok(restored(&path, &verified))
 }
 

@@ -86,8 +86,8 @@ impl<F: Flow> Intake<'_, '_, F> {
         // What is held back belongs to no tree yet, so a checkpoint would not protect it.
         self.checkpoints = None;
         self.groups = streams.groups;
-        let threads = self.setting.writer.reader().repository();
-        let at_once = match threads.environment().threads {
+        let repository = self.setting.writer.reader().repository();
+        let at_once = match repository.environment().threads {
             0 => 0,
             _ => streams.at_once.max(1),
         };
@@ -96,15 +96,15 @@ impl<F: Flow> Intake<'_, '_, F> {
         let cutters = (self.setting.cutter.clone(), self.pages.clone());
         if at_once == 0 {
             while let Some(next) = shared.take() {
-                let (number, group) = (next.number, next.group);
+                let number = next.number;
                 cut_file(next, &cutters, &mut |cut| {
-                    self.take_cut(&mut known, &shared, (number, group), cut)
+                    self.take_cut(&mut known, &shared, number, cut)
                 })?;
             }
             return Ok(lock(&shared.failed).clone().into_iter().collect());
         }
         let failed = std::thread::scope(|scope| {
-            let (sender, cuts) = bounded::<((usize, usize), Cut)>(at_once);
+            let (sender, cuts) = bounded::<(usize, Cut)>(at_once);
             let enough = at_once.min(known.len());
             for n in 0..enough {
                 let (sender, shared, cutters) = (sender.clone(), &shared, &cutters);
@@ -174,18 +174,18 @@ impl<F: Flow> Intake<'_, '_, F> {
         &mut self,
         known: &mut [Known],
         shared: &Shared<'_>,
-        cuts: &Receiver<((usize, usize), Cut)>,
+        cuts: &Receiver<(usize, Cut)>,
     ) -> Result<(), Stop> {
         // When this returns early the threads find nobody at the other end.
         cuts.iter()
-            .try_for_each(|(which, cut)| self.take_cut(known, shared, which, cut))
+            .try_for_each(|(number, cut)| self.take_cut(known, shared, number, cut))
     }
 
     fn take_cut(
         &mut self,
         known: &mut [Known],
         shared: &Shared<'_>,
-        (number, group): (usize, usize),
+        number: usize,
         cut: Cut,
     ) -> Result<(), Stop> {
         let Some(file) = known.get_mut(number) else {
@@ -214,7 +214,7 @@ impl<F: Flow> Intake<'_, '_, F> {
             }
             Cut::End(attributes) => StreamStep::End(attributes),
             Cut::Failed(why) => {
-                lock(&shared.failed).entry(group).or_insert(why);
+                lock(&shared.failed).entry(file.group).or_insert(why);
                 StreamStep::Abort
             }
         };
@@ -224,7 +224,6 @@ impl<F: Flow> Intake<'_, '_, F> {
                 path: &file.path,
                 action: Action::Stored,
             });
-            debug_assert_eq!(file.group, group);
         }
         self.flow.step(Step::Stream(number, step))
     }
@@ -239,15 +238,11 @@ fn guide(earlier: &Entry) -> Option<Guide> {
 }
 
 /// Reads one file after the other.
-fn read_on(
-    shared: &Shared<'_>,
-    cutters: &(Cutter, Cutter),
-    sender: &Sender<((usize, usize), Cut)>,
-) {
+fn read_on(shared: &Shared<'_>, cutters: &(Cutter, Cutter), sender: &Sender<(usize, Cut)>) {
     while let Some(next) = shared.take() {
-        let which = (next.number, next.group);
+        let number = next.number;
         let sent = cut_file(next, cutters, &mut |cut| {
-            sender.send((which, cut)).map_err(|_| Stop)
+            sender.send((number, cut)).map_err(|_| Stop)
         });
         if sent.is_err() {
             return;
