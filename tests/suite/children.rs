@@ -3,7 +3,6 @@
 //! private while they run, and what a killed run leaves goes with the next one.
 
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,9 +30,9 @@ log=LOG/$(basename "$0").$$
 cat /proc/$$/cmdline > "$log.arguments"
 cat /proc/$$/environ > "$log.environment"
 find SCRATCH -printf '%m %y %p\n' > "$log.files"
-if [ -e LOG/hold ] && [ "$1" != --version ]; then
-    touch LOG/holding
-    read -r < LOG/release
+if [ "$1" != --version ] && turn=$(cat LOG/hold 2>/dev/null) && [ -n "$turn" ]; then
+    touch "LOG/holding.$turn"
+    flock --shared "LOG/lock.$turn" true
 fi
 exec PROGRAMS/$(basename "$0") "$@"
 "#;
@@ -92,35 +91,38 @@ impl Stage {
         data::files(&self.world.path("log"))
     }
 
-    /// Starts a snapshot, and lets it wait as soon as a program was run.
-    fn start_held(&self, source: &str) -> Running {
-        fs::write(self.world.path("log/hold"), "").unwrap();
-        if !self.world.path("log/release").exists() {
-            let mut fifo = std::process::Command::new("mkfifo");
-            crate::support::tool(fifo.arg(self.world.path("log/release")));
-        }
+    /// Starts a snapshot, and lets it wait as soon as a program was run, until what is answered
+    /// beside it is dropped. Each turn has files of its own: a program of a killed run may come late.
+    fn start_held(&self, source: &str, turn: &str) -> (Running, Held) {
+        let lock = fs::File::create(self.world.path(&format!("log/lock.{turn}"))).unwrap();
+        lock.lock().unwrap();
+        let held = Held {
+            hold: self.world.path("log/hold"),
+            _lock: lock,
+        };
+        fs::write(&held.hold, turn).unwrap();
         let mut running = self.call(&["snapshot", "--source", source]).start();
-        while !self.world.path("log/holding").exists() {
+        let holding = self.world.path(&format!("log/holding.{turn}"));
+        while !holding.exists() {
             assert!(
                 !running.ends_within(Duration::from_millis(1)),
                 "no program was run"
             );
         }
-        running
+        (running, held)
     }
+}
 
-    /// Lets the programs that wait go on, which nobody reads any more.
-    fn release(&self) {
-        fs::remove_file(self.world.path("log/hold")).unwrap();
-        fs::remove_file(self.world.path("log/holding")).unwrap();
-        let release = self.world.path("log/release");
-        // Read and write: it is there although nobody waits, and every one that waits gets a line.
-        let mut fifo = fs::File::options()
-            .read(true)
-            .write(true)
-            .open(release)
-            .unwrap();
-        fifo.write_all(&[b'\n'; 64]).unwrap();
+/// Programs wait while it is there. Those that wait for its lock go on when it is dropped, also
+/// the ones that nobody reads any more.
+struct Held {
+    hold: PathBuf,
+    _lock: fs::File,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.hold);
     }
 }
 
@@ -241,7 +243,7 @@ fn what_a_killed_snapshot_leaves_is_private_and_goes_with_the_next_one() {
         return;
     };
     let source = stage.source("killed_children");
-    let running = stage.start_held(&source);
+    let (running, held) = stage.start_held(&source, "kill");
     assert_private(&private::left(&stage.world));
     running.signal(Signal::KILL);
     running.wait().expect(-9);
@@ -252,7 +254,7 @@ fn what_a_killed_snapshot_leaves_is_private_and_goes_with_the_next_one() {
     );
     assert_private(&left);
     assert_private(&[private::folder(&stage.world)]);
-    stage.release();
+    drop(held);
     let snapshots = || stage.call(&["snapshots", "--json"]).run().expect(0).json();
     assert!(snapshots().is_empty());
     stage
@@ -268,12 +270,12 @@ fn what_a_killed_snapshot_leaves_is_private_and_goes_with_the_next_one() {
     );
 
     // Asked to end, it takes its programs and files along.
-    for signal in [Signal::INT, Signal::TERM] {
-        let running = stage.start_held(&source);
+    for (signal, turn) in [(Signal::INT, "int"), (Signal::TERM, "term")] {
+        let (running, held) = stage.start_held(&source, turn);
         running.signal(signal);
         running.wait().expect(130);
         assert_nothing_left(&stage.world);
-        stage.release();
+        drop(held);
     }
     assert_eq!(snapshots().len(), 1);
 }
