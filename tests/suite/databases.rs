@@ -2,26 +2,14 @@
 //! one may be missing; the manifest says what they held; what is asked for wrongly tells no secret.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use crate::support::postgres::{Server, server};
 use crate::support::private::assert_nothing_left;
-use crate::support::{Ran, World, assert_same, data, has_tool, tool};
-
-/// Runs a script in a SQLite database, which is made when it is not there; answers the first value
-/// of a query.
-fn sqlite(path: &Path, script: &str, query: &str) -> String {
-    let program = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); \
-                   c.executescript(sys.argv[2]); print(c.execute(sys.argv[3]).fetchone()[0])";
-    let mut python = Command::new("python3");
-    tool(python.args(["-c", program]).arg(path).args([script, query]))
-        .trim_end()
-        .to_owned()
-}
+use crate::support::sqlite::sqlite;
+use crate::support::{Ran, World, assert_same, data, has_tool};
 
 const USERS: &str = "CREATE TABLE user (name TEXT PRIMARY KEY); CREATE TABLE role (name TEXT);
                      INSERT INTO user VALUES ('ana'), ('luis'); INSERT INTO role VALUES ('admin')";

@@ -242,7 +242,7 @@ fn said(error: ChildError) -> DatabaseError {
 /// Takes the lines out of a script that hold a random key: `\restrict`, first, and `\unrestrict`,
 /// last (since 15.14, 16.10, 17.6). A restore gives it a key of its own.
 #[derive(Debug, Default)]
-struct Filter {
+pub(super) struct Filter {
     /// What came at the beginning, until there is enough of it.
     head: Option<Vec<u8>>,
     key: Option<Vec<u8>>,
@@ -252,7 +252,7 @@ struct Filter {
 }
 
 impl Filter {
-    fn pass(&mut self, piece: &[u8], out: &mut Vec<u8>) {
+    pub fn pass(&mut self, piece: &[u8], out: &mut Vec<u8>) {
         if self.begun {
             self.tail.extend_from_slice(piece);
         } else {
@@ -277,7 +277,7 @@ impl Filter {
         self.tail = head;
     }
 
-    fn end(&mut self, out: &mut Vec<u8>) -> Result<(), DatabaseError> {
+    pub fn end(&mut self, out: &mut Vec<u8>) -> Result<(), DatabaseError> {
         if !self.begun {
             self.begin();
         }

@@ -1,13 +1,16 @@
-//! Stored scripts and archives, fed to PostgreSQL's own programs. They stop at the first error.
+//! Stored scripts and archives, fed to `psql`, which stops at the first error. An archive becomes a
+//! script by `pg_restore` on the way, so that what is chosen of either is chosen in one place.
 
 use std::io::{Read, Write};
 
+use super::dump::Filter;
 use super::place::Login;
+use super::script::{Choice, Passing};
 use super::tools::Tools;
-use crate::child::{Child, ChildError};
+use crate::child::{Child, ChildError, Spec};
 use crate::database::error::{Cause, DatabaseError};
 use crate::database::scratch::PrivateFolder;
-use crate::database::{Context, Stored};
+use crate::database::{Context, ReadStream, Stored, hand_out};
 
 /// Most bytes of what the programs print; nobody reads it.
 const MOST: usize = 64 << 20;
@@ -17,6 +20,8 @@ pub(super) struct Programs<'a> {
     tools: &'a Tools,
     login: &'a Login,
     context: &'a Context,
+    /// The server's version: `150018`.
+    version: u32,
     folder: PrivateFolder,
 }
 
@@ -24,79 +29,192 @@ impl<'a> Programs<'a> {
     pub fn new(
         tools: &'a Tools,
         login: &'a Login,
+        version: u32,
         context: &'a Context,
     ) -> Result<Programs<'a>, DatabaseError> {
         Ok(Programs {
             tools,
             login,
             context,
+            version,
             folder: context.scratch.folder()?,
         })
     }
 
-    fn start(&self, name: &str, arguments: &[String]) -> Result<Child, DatabaseError> {
-        let mut command = self.tools.command(name);
+    fn psql(&self) -> Result<Child, DatabaseError> {
+        let mut command = self.tools.command("psql");
         self.login.tell(&mut command, &self.folder)?;
-        command.args(arguments).arg("--no-password");
+        command.args([
+            "--no-psqlrc",
+            "--quiet",
+            "--set=ON_ERROR_STOP=1",
+            "--output=/dev/null",
+            "--no-password",
+        ]);
         // What it creates is not held up by our settings of sessions; messages stay short.
         command.env(
             "PGOPTIONS",
             "-c client_min_messages=warning -c statement_timeout=0",
         );
+        Ok(Child::start(self.spec("psql", command))?)
+    }
+
+    fn spec(&self, name: &str, command: std::process::Command) -> Spec<'a> {
         let mut spec = self.context.spec(name, command);
         spec.is_fed = true;
         // An index of a large table takes its time, silently.
         spec.stall = None;
-        Ok(Child::start(spec)?)
+        spec
     }
 }
 
-/// Feeds a script to `psql`, without the blocks of the kinds that are left out.
-pub(super) fn feed_script(
+/// What is fed, and what stands around it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Feeding<'a> {
+    /// A stream of a member: a script, or an archive by its name, `.pgdump`.
+    pub stream: &'a str,
+    /// What is passed of it.
+    pub choice: Choice<'a>,
+    /// Statements before it.
+    pub before: String,
+    /// Statements behind it, once it was passed to its end: a transaction that these commit is
+    /// rolled back when anything was missing.
+    pub behind: String,
+}
+
+/// Feeds a script to `psql`.
+pub(super) fn feed(
     programs: &Programs<'_>,
     stored: &dyn Stored,
-    stream: &str,
-    left_out: &[&str],
+    feeding: Feeding<'_>,
 ) -> Result<(), DatabaseError> {
-    let arguments = [
-        "--no-psqlrc",
-        "--quiet",
-        "--set=ON_ERROR_STOP=1",
-        "--output=/dev/null",
-    ];
-    let arguments = arguments.map(str::to_owned);
-    let child = programs.start("psql", &arguments)?;
-    let restrict = format!("\\restrict {}\n", super::random_key());
-    feed(child, stored, stream, &mut |bytes, input| {
-        // Whatever a name in the script holds, it gives psql no commands of its own.
-        let mut blocks = Blocks::new(left_out);
-        let uses_variables = stream == "database.sql";
-        if !uses_variables && programs.tools.can_restrict() {
-            input.write_all(restrict.as_bytes())?;
-        }
+    let stream = feeding.stream;
+    let child = programs.psql()?;
+    let mut choice = feeding.choice.clone();
+    choice.is_older = programs.version < 170_000;
+    // Whatever a name in the script holds, it gives psql no commands of its own.
+    let uses_variables = stream == "database.sql";
+    let restrict = match !uses_variables && programs.tools.can_restrict() {
+        true => format!("\\restrict {}\n", super::random_key()),
+        false => String::new(),
+    };
+    let mut pour = |bytes: &mut (dyn Read + Send), input: &mut (dyn Write + Send)| {
+        let mut passing = Passing::new(choice.clone());
+        input.write_all(restrict.as_bytes())?;
+        input.write_all(feeding.before.as_bytes())?;
         let mut buffer = vec![0; 64 << 10];
         loop {
             match bytes.read(&mut buffer)? {
-                0 => return blocks.end(input),
-                n => blocks.pass(buffer.get(..n).unwrap_or_default(), input)?,
+                0 => break,
+                n => passing.pass(buffer.get(..n).unwrap_or_default(), input)?,
             }
+        }
+        passing.end(input)?;
+        input.write_all(feeding.behind.as_bytes())
+    };
+    let mut read = |take: ReadStream<'_>| match stream.ends_with(".pgdump") {
+        true => unpack(programs, stored, stream, take),
+        false => stored.read(stream, take),
+    };
+    feed_program(child, stream, &mut read, &mut pour)
+}
+
+/// Reads an archive as the script that `pg_restore` makes of it.
+fn unpack(
+    programs: &Programs<'_>,
+    stored: &dyn Stored,
+    stream: &str,
+    take: ReadStream<'_>,
+) -> Result<(), DatabaseError> {
+    let mut command = programs.tools.command("pg_restore");
+    command.arg("--file=-");
+    command.env_remove("PGPASSWORD");
+    let mut child = Child::start(programs.spec("pg_restore", command))?;
+    let mut input = child.input();
+    std::thread::scope(|scope| {
+        let feeding = scope.spawn(move || {
+            stored.read(stream, &mut |bytes| {
+                if let Some(mut input) = input.take() {
+                    // Why it takes no more is told by how it ended.
+                    let _ = std::io::copy(bytes, &mut input);
+                }
+                Ok(())
+            })
+        });
+        let mut script = Unpacked {
+            child,
+            feeding: Some(feeding),
+            filter: Filter::default(),
+            ready: Vec::new(),
+            given: 0,
+            ended: false,
+            failed: None,
+        };
+        let taken = take(&mut script);
+        let (feeding, failed) = (script.feeding.take(), script.failed.take());
+        // One that nobody reads any more is killed here, so that feeding it ends.
+        drop(script);
+        // What the repository says tells most, then what the program says of an archive.
+        feeding.map_or(Ok(()), joined)?;
+        match failed {
+            Some(error) => Err(error.of(stream)),
+            None => taken,
         }
     })
 }
 
-/// Feeds an archive to `pg_restore`.
-pub(super) fn feed_file(
-    programs: &Programs<'_>,
-    stored: &dyn Stored,
-    stream: &str,
-    arguments: &[String],
-) -> Result<(), DatabaseError> {
-    let mut arguments = arguments.to_vec();
-    arguments.push(format!("--dbname={}", programs.login.database));
-    let child = programs.start("pg_restore", &arguments)?;
-    feed(child, stored, stream, &mut |bytes, input| {
-        std::io::copy(bytes, input).map(|_| ())
-    })
+type Feeder<'s> = std::thread::ScopedJoinHandle<'s, Result<(), DatabaseError>>;
+
+fn joined(feeding: Feeder<'_>) -> Result<(), DatabaseError> {
+    match feeding.join() {
+        Ok(fed) => fed,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// A script as `pg_restore` prints it, without the lines that hold a random key.
+struct Unpacked<'s> {
+    child: Child,
+    /// What feeds it, until that has ended.
+    feeding: Option<Feeder<'s>>,
+    filter: Filter,
+    ready: Vec<u8>,
+    given: usize,
+    ended: bool,
+    failed: Option<DatabaseError>,
+}
+
+impl Unpacked<'_> {
+    fn fill(&mut self) -> Result<(), DatabaseError> {
+        self.ready.clear();
+        self.given = 0;
+        let mut piece = vec![0; 64 << 10];
+        match self.child.read(&mut piece)? {
+            0 => {
+                // An archive that was cut short is no whole script, whatever the program says.
+                self.feeding.take().map_or(Ok(()), joined)?;
+                self.ended = true;
+                self.filter.end(&mut self.ready)
+            }
+            n => {
+                self.filter
+                    .pass(piece.get(..n).unwrap_or_default(), &mut self.ready);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Read for Unpacked<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while self.given == self.ready.len() && !self.ended {
+            if let Err(error) = self.fill() {
+                self.failed = Some(error);
+                return Err(std::io::Error::other("pg_restore failed"));
+            }
+        }
+        Ok(hand_out(&self.ready, &mut self.given, buffer))
+    }
 }
 
 type Pour<'p> = &'p mut (
@@ -104,17 +222,17 @@ type Pour<'p> = &'p mut (
         );
 
 /// Feeds a stream to a program while what it prints is read.
-fn feed(
+fn feed_program(
     mut child: Child,
-    stored: &dyn Stored,
     stream: &str,
+    read: &mut dyn FnMut(ReadStream<'_>) -> Result<(), DatabaseError>,
     pour: Pour<'_>,
 ) -> Result<(), DatabaseError> {
     let mut input = child.input();
-    let read = std::thread::scope(|scope| {
+    let ended = std::thread::scope(|scope| {
         let printed = scope.spawn(move || child.read_all(MOST));
         let mut broken = None;
-        let fed = stored.read(stream, &mut |bytes| {
+        let fed = read(&mut |bytes| {
             if let Some(mut input) = input.take() {
                 broken = pour(bytes, &mut input).err();
             }
@@ -129,7 +247,7 @@ fn feed(
         (fed, ended, broken)
     });
     // Why the program stopped tells more than that it could not be fed any more.
-    let (fed, ended, broken) = read;
+    let (fed, ended, broken) = ended;
     ended?;
     fed?;
     match broken {
@@ -161,135 +279,5 @@ fn said(error: ChildError, stream: &str) -> DatabaseError {
         )),
         None if extension => error.hint("install that extension on the server first"),
         None => error,
-    }
-}
-
-/// Passes a script on, without blocks of some kinds. `pg_dump` puts a comment before each block:
-/// `-- Name: sales; Type: TABLE; Schema: public; Owner: ana`.
-struct Blocks<'a> {
-    left_out: &'a [&'a str],
-    line: Vec<u8>,
-    is_passed: bool,
-    /// The quote that a dollar-quoted text ends with: comments in it are none.
-    quote: Option<Vec<u8>>,
-}
-
-impl<'a> Blocks<'a> {
-    fn new(left_out: &'a [&'a str]) -> Blocks<'a> {
-        Blocks {
-            left_out,
-            line: Vec::new(),
-            is_passed: true,
-            quote: None,
-        }
-    }
-
-    fn pass(&mut self, bytes: &[u8], out: &mut dyn Write) -> std::io::Result<()> {
-        if self.left_out.is_empty() {
-            return out.write_all(bytes);
-        }
-        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-            self.line.extend_from_slice(part);
-            if self.line.ends_with(b"\n") {
-                self.take_line(out)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn take_line(&mut self, out: &mut dyn Write) -> std::io::Result<()> {
-        let line = std::mem::take(&mut self.line);
-        if self.quote.is_none()
-            && let Some(kind) = kind_of(&line)
-        {
-            self.is_passed = !self.left_out.contains(&kind);
-        }
-        self.follow_quotes(&line);
-        match self.is_passed {
-            true => out.write_all(&line),
-            false => Ok(()),
-        }
-    }
-
-    /// Notes dollar quotes that begin or end in a line.
-    fn follow_quotes(&mut self, line: &[u8]) {
-        let mut rest = line;
-        loop {
-            match &self.quote {
-                Some(quote) => {
-                    let Some(at) = find(rest, quote) else { return };
-                    rest = rest.get(at + quote.len()..).unwrap_or_default();
-                    self.quote = None;
-                }
-                None => {
-                    let Some(start) = rest.iter().position(|byte| *byte == b'$') else {
-                        return;
-                    };
-                    let after = rest.get(start + 1..).unwrap_or_default();
-                    let is_tag = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
-                    let tag = after.iter().take_while(|byte| is_tag(byte)).count();
-                    if after.get(tag) == Some(&b'$') {
-                        let end = start + tag + 2;
-                        self.quote = rest.get(start..end).map(<[u8]>::to_vec);
-                        rest = rest.get(end..).unwrap_or_default();
-                    } else {
-                        rest = after;
-                    }
-                }
-            }
-        }
-    }
-
-    fn end(&mut self, out: &mut dyn Write) -> std::io::Result<()> {
-        if self.is_passed {
-            out.write_all(&self.line)?;
-        }
-        out.flush()
-    }
-}
-
-fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
-    text.windows(wanted.len())
-        .position(|window| window == wanted)
-}
-
-/// The kind that a comment before a block tells.
-fn kind_of(line: &[u8]) -> Option<&str> {
-    let line = std::str::from_utf8(line).ok()?;
-    if !line.starts_with("-- Name: ") && !line.starts_with("-- Data for Name: ") {
-        return None;
-    }
-    // A name may hold anything; what follows it stands last.
-    let (_, after) = line.rsplit_once("; Type: ")?;
-    after.split_once("; Schema: ").map(|(kind, _)| kind)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn passed(script: &str, left_out: &[&str], piece: usize) -> String {
-        let (mut blocks, mut out) = (Blocks::new(left_out), Vec::new());
-        for bytes in script.as_bytes().chunks(piece) {
-            blocks.pass(bytes, &mut out).unwrap();
-        }
-        blocks.end(&mut out).unwrap();
-        String::from_utf8(out).unwrap()
-    }
-
-    #[test]
-    fn blocks_of_some_kinds_are_left_out() {
-        let trigger =
-            "-- Name: t a; Type: TRIGGER; Schema: public; Owner: -\n--\n\nCREATE TRIGGER;\n";
-        let function = "-- Name: f(); Type: FUNCTION; Schema: public; Owner: -\n--\n\n\
-                        CREATE FUNCTION AS $_$\n-- Name: x; Type: TRIGGER; Schema: a; Owner: -\n\
-                        $1 $_$;\n";
-        let index = "-- Name: i; Type: INDEX; Schema: public; Owner: -\n--\n\nCREATE INDEX;\n";
-        let script = [function, trigger, index, trigger].concat();
-        for piece in [1, 7, 1000] {
-            let expected = [function, index].concat();
-            assert_eq!(passed(&script, &["TRIGGER"], piece), expected);
-            assert_eq!(passed(&script, &[], piece), script);
-        }
     }
 }

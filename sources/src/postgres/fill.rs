@@ -1,67 +1,103 @@
-//! Stored rows into tables that are there and empty, in one transaction.
+//! Stored rows into tables that are there and empty, in one transaction. Without all rights of a
+//! superuser foreign keys decide about the order, which nobody knows; so triggers are put to sleep
+//! as `pg_restore --disable-triggers` does.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use super::Postgres;
+use super::catalog::{self, Table};
+use super::feed::{Feeding, Programs, feed};
+use super::names::literal;
 use super::restore::{Parts, copy_one};
+use super::script::{Choice, Kinds, Sequences};
 use super::session::Session;
+use super::tools::Tools;
 use crate::database::error::{Cause, DatabaseError};
 use crate::database::{Context, Restored};
 
-/// Fills tables. Without all rights of a superuser foreign keys decide about the order, which
-/// nobody knows; so triggers are put to sleep as `pg_restore --disable-triggers` does.
+/// Puts triggers and foreign keys to sleep until a transaction ends.
+const ASLEEP: &str = "SET LOCAL session_replication_role = replica";
+
+/// Fills tables.
 pub(super) fn fill(
     to: &Postgres,
     parts: &Parts<'_>,
     context: &Context,
 ) -> Result<Restored, DatabaseError> {
-    if parts.tables.is_empty() {
-        let what = "only the default form can be restored into tables that are there";
-        return Err(DatabaseError::setting(what)
-            .hint("restore all of it under another name, and copy from there"));
-    }
     let session = Session::open(&to.place.login(context)?, context)?;
     session.run("BEGIN")?;
-    session
-        .run("SET LOCAL session_replication_role = replica")
-        .map_err(|e| {
-            e.hint("rows alone are restored by a superuser: triggers must not see them")
-        })?;
-    let mut restored = Restored {
-        name: to.place.database().unwrap_or_default().to_owned(),
-        ..Restored::default()
+    session.run(ASLEEP).map_err(|e| {
+        e.hint("rows alone are restored by a superuser: triggers must not see them")
+    })?;
+    let tables = empty_tables(&session, parts)?;
+    let sequences = Sequences {
+        of: parts
+            .is_some
+            .then(|| tables.values().map(|t| t.name.quoted()).collect()),
     };
-    for stream in &parts.tables {
-        let table = stream.facts.property("table").unwrap_or_default();
-        let there = session.number(&format!(
-            "SELECT count(*) FROM (SELECT FROM {table} LIMIT 1) t"
-        ));
-        let there = there.map_err(|e| match e.cause {
-            Cause::Incomplete => DatabaseError::new(Cause::Absent, format!("no table {table}"))
-                .hint("restore the structure first: --schema-only"),
-            _ => e,
-        })?;
-        if there > 0 {
-            let what = format!("table {table} has rows already");
+    match parts.whole() {
+        None => {
+            for stream in &parts.streams {
+                copy_one(&session, parts.stored, stream)?;
+            }
+            set_sequences(&session, parts, &sequences)?;
+            session.run("COMMIT")?;
+        }
+        Some(stream) => {
+            session.run("ROLLBACK")?;
+            let scripted = Scripted {
+                stream,
+                tables: &tables,
+                sequences: &sequences,
+            };
+            scripted.run(to, parts, session.version, context)?;
+        }
+    }
+    Ok(Restored {
+        name: to.place.database().unwrap_or_default().to_owned(),
+        tables: parts.rows.len() as u64,
+        rows: parts.rows.iter().map(|(_, rows)| rows).sum(),
+        ..Restored::default()
+    })
+}
+
+/// The tables that are filled, as the database has them: all are there, and have no rows.
+fn empty_tables(
+    session: &Session,
+    parts: &Parts<'_>,
+) -> Result<BTreeMap<String, Table>, DatabaseError> {
+    let mut there: BTreeMap<String, Table> = (catalog::tables(session)?.into_iter())
+        .map(|table| (table.name.shown(), table))
+        .collect();
+    let mut found = BTreeMap::new();
+    for (shown, _) in &parts.rows {
+        let Some(table) = there.remove(shown) else {
+            return Err(
+                DatabaseError::new(Cause::Absent, format!("no table {shown}"))
+                    .hint("restore the structure first: --schema-only"),
+            );
+        };
+        let name = table.name.quoted();
+        let sql = format!("SELECT count(*) FROM (SELECT FROM ONLY {name} LIMIT 1) t");
+        if session.number(&sql)? > 0 {
+            let what = format!("table {shown} has rows already");
             return Err(DatabaseError::new(Cause::Exists, what)
                 .hint("rows are restored into empty tables only; nothing was changed"));
         }
-        copy_one(&session, parts.stored, stream)?;
-        restored.tables += 1;
-        restored.rows += stream.facts.total().unwrap_or(0);
+        found.insert(shown.clone(), table);
     }
-    sequences(&session, parts)?;
-    session.run("COMMIT")?;
-    Ok(restored)
+    Ok(found)
 }
 
-/// Puts those sequences that are there to where they stood.
-fn sequences(session: &Session, parts: &Parts<'_>) -> Result<(), DatabaseError> {
+/// Puts sequences to where they stood.
+fn set_sequences(
+    session: &Session,
+    parts: &Parts<'_>,
+    sequences: &Sequences,
+) -> Result<(), DatabaseError> {
     let mut script = Vec::new();
-    if parts
-        .stored
-        .streams()
-        .iter()
-        .any(|s| s.name == "sequences.sql")
-    {
+    if parts.has("sequences.sql") {
         parts.stored.read("sequences.sql", &mut |bytes| {
             let read = bytes.read_to_end(&mut script);
             read.map(|_| ()).map_err(|e| {
@@ -70,15 +106,63 @@ fn sequences(session: &Session, parts: &Parts<'_>) -> Result<(), DatabaseError> 
         })?;
     }
     let script = String::from_utf8_lossy(&script);
-    for line in script.lines() {
-        let Some((_, rest)) = line.split_once("setval(") else {
-            continue;
-        };
-        let name = rest.rsplitn(3, ", ").last().unwrap_or_default();
-        let there = format!("SELECT to_regclass({name}) IS NOT NULL");
-        if session.value(&there)?.as_deref() == Some("t") {
-            session.run(line)?;
-        }
+    for statement in script.lines().filter_map(|line| sequences.statement(line)) {
+        session.run(&statement)?;
     }
     Ok(())
+}
+
+/// Rows out of a script or archive of `pg_dump`.
+struct Scripted<'a> {
+    stream: &'a str,
+    tables: &'a BTreeMap<String, Table>,
+    sequences: &'a Sequences,
+}
+
+impl Scripted<'_> {
+    fn run(
+        &self,
+        to: &Postgres,
+        parts: &Parts<'_>,
+        version: u32,
+        context: &Context,
+    ) -> Result<(), DatabaseError> {
+        let (tools, login) = (Tools::find(version, context)?, to.place.login(context)?);
+        let programs = Programs::new(&tools, &login, version, context)?;
+        let chosen = parts.tables();
+        let feeding = Feeding {
+            stream: self.stream,
+            choice: Choice {
+                kinds: Kinds::Only(&["TABLE DATA", "SEQUENCE SET"]),
+                tables: Some(&chosen),
+                sequences: Some(self.sequences),
+                ..Choice::default()
+            },
+            before: format!("BEGIN;\n{ASLEEP};\n"),
+            behind: self.compared(parts) + "COMMIT;\n",
+        };
+        feed(&programs, parts.stored, feeding)
+    }
+
+    /// Statements that fail unless there are as many rows as are stored.
+    fn compared(&self, parts: &Parts<'_>) -> String {
+        let mut script = String::new();
+        let quote = format!("$k{}$", super::random_key());
+        for (shown, rows) in &parts.rows {
+            let Some(table) = self.tables.get(shown) else {
+                continue;
+            };
+            let (name, condition) = (table.name.quoted(), &table.condition);
+            let what = format!("{shown}: {rows} rows are stored, and the server has ");
+            // Writing to a text does not fail.
+            let _ = writeln!(
+                script,
+                "DO {quote} DECLARE n bigint; BEGIN \
+                 SELECT count(*) INTO n FROM ONLY {name} {condition}; \
+                 IF n <> {rows} THEN RAISE EXCEPTION '%', {} || n; END IF; END {quote};",
+                literal(&what)
+            );
+        }
+        script
+    }
 }

@@ -16,6 +16,7 @@ mod names;
 mod place;
 mod restore;
 pub(crate) mod rows;
+mod script;
 mod session;
 mod swap;
 #[cfg(test)]

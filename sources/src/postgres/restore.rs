@@ -2,16 +2,17 @@
 //! and speeds up (keys, indexes, triggers), then rows compared. The new database goes when anything
 //! fails.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::Read;
 use std::sync::Mutex;
 
 use bytes::Bytes;
 
 use super::Postgres;
-use super::feed::{Programs, feed_file, feed_script};
+use super::feed::{Feeding, Programs, feed};
 use super::names::{literal, quoted};
 use super::place::{Login, Place};
+use super::script::{Choice, Kinds};
 use super::session::Session;
 use super::tools::Tools;
 use crate::child::lock;
@@ -33,10 +34,23 @@ const ONLY_WITH_ALL_ROWS: [&str; 5] = [
     "MATERIALIZED VIEW DATA",
 ];
 
-/// What is stored, by what it is for.
+/// Kinds of things that are or make rows.
+const ROWS: [&str; 4] = [
+    "TABLE DATA",
+    "SEQUENCE SET",
+    "BLOBS",
+    "MATERIALIZED VIEW DATA",
+];
+
+/// What is stored, and what of it is restored.
 pub(super) struct Parts<'s> {
     pub stored: &'s dyn Stored,
-    pub tables: Vec<&'s StoredStream>,
+    /// Rows that must be there afterwards, by table.
+    pub rows: Vec<(String, u64)>,
+    /// The streams of these tables, in the default form.
+    pub streams: Vec<&'s StoredStream>,
+    /// Whether only some tables were asked for.
+    pub is_some: bool,
 }
 
 impl<'s> Parts<'s> {
@@ -53,56 +67,58 @@ impl<'s> Parts<'s> {
             );
             return Err(DatabaseError::setting(what));
         }
-        if member.form != "tables" && !options.tables.is_empty() {
-            let what = format!(
-                "no table can be taken out of the form {:?} alone",
-                member.form
-            );
-            return Err(DatabaseError::setting(what)
-                .hint("restore all of it under another name, and copy from there"));
-        }
-        let all: Vec<&StoredStream> = (stored.streams().iter())
-            .filter(|stream| stream.name.starts_with("data/"))
+        let all: Vec<(&String, &StoredStream)> = (stored.streams().iter())
+            .flat_map(|stream| {
+                stream
+                    .facts
+                    .rows
+                    .iter()
+                    .map(move |(name, _)| (name, stream))
+            })
             .collect();
-        let known = |stream: &StoredStream, name: &str| {
-            let table = stream.facts.rows.first().map(|(table, _)| table.as_str());
-            table == Some(name) || table.is_some_and(|t| t.strip_prefix("public.") == Some(name))
-        };
+        let is =
+            |table: &str, name: &str| table == name || table.strip_prefix("public.") == Some(name);
         for name in &options.tables {
-            if !all.iter().any(|stream| known(stream, name)) {
-                let tables = all.iter().filter_map(|s| s.facts.rows.first());
-                let tables: Vec<&str> = tables.map(|(table, _)| table.as_str()).take(20).collect();
+            if !all.iter().any(|(table, _)| is(table, name)) {
+                let tables: Vec<&str> = all.iter().map(|(t, _)| t.as_str()).take(20).collect();
                 let what = format!("no table {name:?} is stored");
                 return Err(DatabaseError::new(Cause::Absent, what)
                     .hint(format!("stored are: {}", tables.join(", "))));
             }
         }
-        let chosen = |stream: &&StoredStream| {
-            options.tables.is_empty() || options.tables.iter().any(|name| known(stream, name))
+        let is_some = !options.tables.is_empty();
+        let chosen = |table: &str| {
+            options.part != Part::Schema
+                && (!is_some || options.tables.iter().any(|name| is(table, name)))
         };
+        let rows = stored.streams().iter().flat_map(|s| &s.facts.rows);
         Ok(Parts {
             stored,
-            tables: match options.part {
-                Part::Schema => Vec::new(),
-                _ => all.into_iter().filter(chosen).collect(),
-            },
+            rows: rows.filter(|(table, _)| chosen(table)).cloned().collect(),
+            streams: (all.into_iter())
+                .filter(|(table, stream)| stream.name.starts_with("data/") && chosen(table))
+                .map(|(_, stream)| stream)
+                .collect(),
+            is_some,
         })
     }
 
-    fn has(&self, name: &str) -> bool {
-        self.stored
-            .streams()
-            .iter()
-            .any(|stream| stream.name == name)
+    pub fn has(&self, name: &str) -> bool {
+        (self.stored.streams().iter()).any(|stream| stream.name == name)
     }
 
-    /// Rows of all tables that are restored.
-    fn rows(&self) -> Vec<(String, u64)> {
-        let rows = self
-            .tables
-            .iter()
-            .flat_map(|stream| stream.facts.rows.clone());
-        rows.collect()
+    /// The one script or archive that holds all, in the forms of `pg_dump`.
+    pub fn whole(&self) -> Option<&'static str> {
+        match self.stored.member().form.as_str() {
+            "plain" => Some("dump.sql"),
+            "custom" => Some("dump.pgdump"),
+            _ => None,
+        }
+    }
+
+    /// Names of the tables whose rows are restored.
+    pub fn tables(&self) -> BTreeSet<String> {
+        self.rows.iter().map(|(table, _)| table.clone()).collect()
     }
 }
 
@@ -166,11 +182,16 @@ pub(super) fn restore(
     }
     let mut made = create(to, stored, context)?;
     let mut warnings = Vec::new();
-    match parts.stored.member().form.as_str() {
-        "tables" => by_table(to, &made, &parts, options, &mut warnings)?,
-        _ => whole(&made, &parts, options)?,
+    match parts.whole() {
+        None => by_table(to, &made, &parts, options)?,
+        Some(stream) => whole(&made, &parts, options, stream)?,
     }
-    let verified = compare(&made.login, context, &parts.rows_of_all(options))?;
+    if parts.is_some {
+        warnings.push(
+            "only some tables have rows, so foreign keys, triggers and rules were not made".into(),
+        );
+    }
+    let verified = compare(&made.login, context, &parts.rows)?;
     made.kept = true;
     Ok(Restored {
         name: made.name.clone(),
@@ -179,19 +200,6 @@ pub(super) fn restore(
         kept: None,
         warnings,
     })
-}
-
-impl Parts<'_> {
-    /// Rows that must be there afterwards, whatever the form.
-    fn rows_of_all(&self, options: &RestoreOptions) -> Vec<(String, u64)> {
-        if !self.tables.is_empty() || options.part == Part::Schema {
-            return self.rows();
-        }
-        let streams = self.stored.streams().iter();
-        streams
-            .flat_map(|stream| stream.facts.rows.clone())
-            .collect()
-    }
 }
 
 /// Makes the empty database, as the stored one was made.
@@ -304,39 +312,33 @@ fn by_table(
     made: &Made<'_>,
     parts: &Parts<'_>,
     options: &RestoreOptions,
-    warnings: &mut Vec<String>,
 ) -> Result<(), DatabaseError> {
-    let programs = Programs::new(&made.tools, &made.login, made.context)?;
     let needed = ["schema.pre.sql", "schema.post.sql"];
     if let Some(name) = needed.iter().find(|name| !parts.has(name)) {
         let what = format!("\"{}\" has no {name}", parts.stored.member().name);
         return Err(DatabaseError::new(Cause::Absent, what)
             .hint("it was stored without its structure: restore its rows with --data-only"));
     }
-    feed_script(&programs, parts.stored, "schema.pre.sql", &[])?;
+    made.feed(parts, "schema.pre.sql", Choice::default())?;
     if options.part != Part::Schema {
         copy_all(to, made, parts)?;
         for name in ["sequences.sql", "large-objects.sql"] {
-            if parts.has(name) && (options.tables.is_empty() || name == "sequences.sql") {
-                feed_script(&programs, parts.stored, name, &[])?;
+            if parts.has(name) && (!parts.is_some || name == "sequences.sql") {
+                made.feed(parts, name, Choice::default())?;
             }
         }
     }
-    let left_out: &[&str] = match (options.part, options.tables.is_empty()) {
-        (Part::Schema, _) => &["MATERIALIZED VIEW DATA"],
-        (_, true) => &[],
-        (_, false) => &ONLY_WITH_ALL_ROWS,
+    let kinds = match (options.part, parts.is_some) {
+        (Part::Schema, _) => Kinds::Without(&ROWS),
+        (_, false) => Kinds::All,
+        (_, true) => Kinds::Without(&ONLY_WITH_ALL_ROWS),
     };
-    if !options.tables.is_empty() {
-        warnings.push(
-            "only some tables have rows, so foreign keys, triggers and rules were not made".into(),
-        );
-    }
-    feed_script(&programs, parts.stored, "schema.post.sql", left_out)?;
-    if parts.has("database.sql") {
-        feed_script(&programs, parts.stored, "database.sql", &[])?;
-    }
-    Session::open(&made.login, made.context)?.run("ANALYZE")
+    let choice = Choice {
+        kinds,
+        ..Choice::default()
+    };
+    made.feed(parts, "schema.post.sql", choice)?;
+    made.finish(parts)
 }
 
 /// The forms of `pg_dump`.
@@ -344,35 +346,60 @@ fn whole(
     made: &Made<'_>,
     parts: &Parts<'_>,
     options: &RestoreOptions,
+    stream: &str,
 ) -> Result<(), DatabaseError> {
-    let is_part = options.part == Part::Schema;
-    let programs = Programs::new(&made.tools, &made.login, made.context)?;
-    match parts.stored.member().form.as_str() {
-        "plain" if is_part => {
-            let what = "the structure alone cannot be taken out of a plain dump";
-            return Err(DatabaseError::setting(what)
-                .hint("restore all of it under another name, or store it in the default form"));
-        }
-        "plain" => feed_script(&programs, parts.stored, "dump.sql", &[])?,
-        _ => {
-            let mut arguments = vec!["--exit-on-error".to_owned()];
-            arguments.extend(is_part.then(|| "--schema-only".to_owned()));
-            feed_file(&programs, parts.stored, "dump.pgdump", &arguments)?;
-        }
+    let tables = parts.tables();
+    let some = [&ONLY_WITH_ALL_ROWS[..], &["BLOBS"]].concat();
+    let choice = match (options.part, parts.is_some) {
+        (Part::Schema, _) => Choice {
+            kinds: Kinds::Without(&ROWS),
+            ..Choice::default()
+        },
+        (_, false) => Choice::default(),
+        (_, true) => Choice {
+            kinds: Kinds::Without(&some),
+            tables: Some(&tables),
+            ..Choice::default()
+        },
+    };
+    made.feed(parts, stream, choice)?;
+    made.finish(parts)
+}
+
+impl Made<'_> {
+    /// Feeds a stored script or archive to it.
+    fn feed(
+        &self,
+        parts: &Parts<'_>,
+        stream: &str,
+        choice: Choice<'_>,
+    ) -> Result<(), DatabaseError> {
+        let version = self.server.version;
+        let programs = Programs::new(&self.tools, &self.login, version, self.context)?;
+        let feeding = Feeding {
+            stream,
+            choice,
+            ..Feeding::default()
+        };
+        feed(&programs, parts.stored, feeding)
     }
-    if parts.has("database.sql") {
-        feed_script(&programs, parts.stored, "database.sql", &[])?;
+
+    /// What belongs to the database itself, and what plans go by.
+    fn finish(&self, parts: &Parts<'_>) -> Result<(), DatabaseError> {
+        if parts.has("database.sql") {
+            self.feed(parts, "database.sql", Choice::default())?;
+        }
+        Session::open(&self.login, self.context)?.run("ANALYZE")
     }
-    Session::open(&made.login, made.context)?.run("ANALYZE")
 }
 
 /// Fills all tables, several at once, the largest first.
 fn copy_all(to: &Postgres, made: &Made<'_>, parts: &Parts<'_>) -> Result<(), DatabaseError> {
-    let mut tables = parts.tables.clone();
+    let mut tables = parts.streams.clone();
     tables.sort_by_key(|stream| std::cmp::Reverse(stream.size));
     let waiting = Mutex::new(VecDeque::from(tables));
     let failed = Mutex::new(None);
-    let connections = to.connections.min(parts.tables.len());
+    let connections = to.connections.min(parts.streams.len());
     let login = made.place.login(made.context)?;
     let work = || -> Result<(), DatabaseError> {
         let session = Session::open(&login, made.context)?;
@@ -490,8 +517,7 @@ pub(super) fn verify(
 ) -> Result<Verified, DatabaseError> {
     let parts = Parts::of(stored, &RestoreOptions::default())?;
     let login = database.place.login(context)?;
-    let rows = parts.rows_of_all(&RestoreOptions::default());
-    let verified = compare(&login, context, &rows)?;
+    let verified = compare(&login, context, &parts.rows)?;
     let session = Session::open(&login, context)?;
     let invalid = session.number("SELECT count(*) FROM pg_index WHERE NOT indisvalid")?;
     if invalid > 0 {

@@ -232,53 +232,89 @@ fn the_same_database_gives_the_same_bytes() {
     assert!(!one.text("globals.sql").contains("PASSWORD"));
 }
 
+impl World {
+    /// The structure, the rows into it, and one table, out of a form of the database `parts`.
+    fn assert_parts_of(&self, form: &str) {
+        let taken = self.take(&format!("&format={form}"));
+        let name = format!("parts_{form}");
+        let restore = |end: &str, part, tables: &[&str]| {
+            let target = self.database(&format!("{name}{end}"), "");
+            target.restore(&taken, &options(part, tables), &self.context)
+        };
+        let count = |end: &str, table: &str| {
+            let database = format!("{name}{end}");
+            self.number(&database, &format!("SELECT count(*) FROM public.{table}"))
+        };
+        // The structure alone.
+        restore("", Part::Schema, &[]).unwrap();
+        let structure = ["--schema-only"];
+        equal(
+            &self.dump("parts", &structure),
+            &self.dump(&name, &structure),
+        );
+        assert_eq!(count("", "sale"), 0);
+        // The rows of a table and its sequence, into that; nothing else moves.
+        let last = "SELECT last_value FROM public.";
+        let made = restore("", Part::Data, &["public.customer"]).unwrap();
+        assert_eq!((made.tables, made.rows), (1, 500));
+        assert_eq!((count("", "customer"), count("", "sale")), (500, 0));
+        for (sequence, value) in [("customer_id_seq", 500), ("sale_id_seq", 1), ("numbers", 5)] {
+            assert_eq!(self.number(&name, &format!("{last}{sequence}")), value);
+        }
+        let error = restore("", Part::Data, &[]).unwrap_err();
+        assert_eq!(error.cause, Cause::Exists, "{error}");
+        assert_eq!(count("", "sale"), 0);
+        self.session(&name)
+            .run("TRUNCATE public.customer CASCADE")
+            .unwrap();
+        // Rows alone.
+        let made = restore("", Part::Data, &[]).unwrap();
+        assert_eq!(made.rows, 5809);
+        let refresh = "REFRESH MATERIALIZED VIEW public.totals";
+        self.session(&name).run(refresh).unwrap();
+        let rows = ["--no-blobs"];
+        equal(&self.dump("parts", &rows), &self.dump(&name, &rows));
+        // One table: with its policies, without what needs the others.
+        let made = restore("_one", Part::All, &["sale"]).unwrap();
+        assert_eq!((made.tables, made.rows), (1, 5000));
+        assert_eq!(
+            (count("_one", "customer"), count("_one", "sale")),
+            (0, 5000)
+        );
+        let one = format!("{name}_one");
+        let same = "SELECT count(*) FROM public.dear";
+        assert_eq!(self.number(&one, same), self.number("parts", same));
+        let of_kind = |kind| format!("SELECT count(*) FROM pg_constraint WHERE contype = '{kind}'");
+        assert_eq!(self.number(&one, &of_kind('f')), 0);
+        assert_eq!(
+            self.number(&one, &of_kind('p')),
+            self.number("parts", &of_kind('p'))
+        );
+        let policies = "SELECT count(*) FROM pg_policy";
+        assert_eq!(self.number(&one, policies), 1);
+        let error = restore("_none", Part::All, &["sales"]).unwrap_err();
+        assert_eq!(error.cause, Cause::Absent);
+        assert!(error.hint.unwrap().contains("public.sale"));
+        // Rows that cannot all be taken leave none.
+        restore("_short", Part::Schema, &[]).unwrap();
+        let short = format!("{name}_short");
+        self.session(&short)
+            .run("ALTER TABLE public.sale ADD CONSTRAINT few CHECK (id < 4990)")
+            .unwrap();
+        restore("_short", Part::Data, &[]).unwrap_err();
+        assert_eq!(
+            (count("_short", "customer"), count("_short", "sale")),
+            (0, 0)
+        );
+    }
+}
+
 #[test]
 fn parts_are_taken_and_restored() {
     let world = World::shop("parts");
-    let taken = world.take("");
-    let restore = |name: &str, part, tables: &[&str]| {
-        let target = world.database(name, "");
-        target.restore(&taken, &options(part, tables), &world.context)
-    };
-    // The structure alone.
-    restore("parts_schema", Part::Schema, &[]).unwrap();
-    equal(
-        &world.dump("parts", &["--schema-only"]),
-        &world.dump("parts_schema", &["--schema-only"]),
-    );
-    assert_eq!(
-        world.number("parts_schema", "SELECT count(*) FROM public.sale"),
-        0
-    );
-    // Rows alone, into that.
-    let made = restore("parts_schema", Part::Data, &[]).unwrap();
-    assert_eq!(made.rows, 5809);
-    world
-        .session("parts_schema")
-        .run("REFRESH MATERIALIZED VIEW public.totals")
-        .unwrap();
-    equal(
-        &world.dump("parts", &["--no-blobs"]),
-        &world.dump("parts_schema", &["--no-blobs"]),
-    );
-    let error = restore("parts_schema", Part::Data, &[]).unwrap_err();
-    assert_eq!(error.cause, Cause::Exists, "{error}");
-    assert_eq!(
-        world.number("parts_schema", "SELECT count(*) FROM public.sale"),
-        5000
-    );
-    // One table.
-    let made = restore("parts_one", Part::All, &["sale"]).unwrap();
-    assert_eq!((made.tables, made.rows), (1, 5000));
-    assert_eq!(
-        world.number("parts_one", "SELECT count(*) FROM public.customer"),
-        0
-    );
-    let same = "SELECT count(*) FROM public.dear";
-    assert_eq!(world.number("parts_one", same), world.number("parts", same));
-    let error = restore("parts_none", Part::All, &["sales"]).unwrap_err();
-    assert_eq!(error.cause, Cause::Absent);
-    assert!(error.hint.unwrap().contains("public.sale"));
+    for form in ["tables", "plain", "custom"] {
+        world.assert_parts_of(form);
+    }
     // Chosen when the snapshot is taken.
     let some = world.take("&tables=public.s*,audit.*&exclude_data=audit.log");
     assert_eq!(

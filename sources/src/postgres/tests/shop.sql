@@ -35,7 +35,7 @@ INSERT INTO customer (name, born, note)
     SELECT 'name ' || g, '2000-01-01'::date + g, jsonb_build_object('n', g, 'é', E'tab\t') FROM generate_series(1, 500) g;
 INSERT INTO sale (customer, amount, state, photo, ratio)
     SELECT 1 + g % 500, g % 97, (ARRAY['open', 'paid', 'gone']::state[])[1 + g % 3],
-           decode(md5(g::text), 'hex'), CASE g % 5 WHEN 0 THEN 'NaN' WHEN 1 THEN '-Infinity' ELSE g / 3.0 END
+           decode(md5(g::text), 'hex'), CASE g % 5 WHEN 0 THEN 'NaN' WHEN 1 THEN '-Infinity' ELSE g / 3.0::float8 END
     FROM generate_series(1, 5000) g;
 UPDATE sale SET amount = amount + 1 WHERE id % 7 = 0;
 INSERT INTO part SELECT g, CASE WHEN g % 2 = 0 THEN 'north' ELSE 'south' END, '2026-01-01' FROM generate_series(1, 300) g;
@@ -44,6 +44,8 @@ INSERT INTO nothing DEFAULT VALUES; INSERT INTO nothing DEFAULT VALUES;
 INSERT INTO "Odd.Schema"."t""b/l e" VALUES (2, 'zwei'), (1, 'añb');
 INSERT INTO quick VALUES (1);
 CREATE TRIGGER noted AFTER INSERT ON sale FOR EACH ROW EXECUTE FUNCTION noted();
+CREATE TRIGGER quoted AFTER INSERT ON part_north FOR EACH ROW EXECUTE FUNCTION noted('$$');
+CREATE POLICY mine ON audit.log USING (what <> 'x''s'); ALTER TABLE audit.log ENABLE ROW LEVEL SECURITY;
 ALTER TABLE ONLY bare REPLICA IDENTITY FULL;
 CREATE ROLE shop_reader; CREATE ROLE "Odd Role";
 GRANT SELECT ON customer, sale TO shop_reader; GRANT USAGE ON SCHEMA audit TO "Odd Role";
