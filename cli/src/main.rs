@@ -45,10 +45,19 @@ fn main() -> ExitCode {
 
 fn finish(outcome: Outcome, as_json: bool) -> Code {
     // What was done in spite of a signal was done: a snapshot that is saved is told as such.
-    if outcome.is_err() && signals::interrupted() {
-        return render::failure(&Failure::new(Code::Interrupted, "interrupted"), as_json);
-    }
     match outcome {
+        Err(failure) if signals::interrupted() => {
+            let interrupted = Failure::new(Code::Interrupted, "interrupted");
+            // What is left of a restore, and where.
+            let hint = failure.hint.filter(|_| signals::undoes());
+            render::failure(
+                &Failure {
+                    hint,
+                    ..interrupted
+                },
+                as_json,
+            )
+        }
         Ok(code) => code,
         Err(failure) => render::failure(&failure, as_json),
     }

@@ -1,8 +1,8 @@
 //! Ctrl-C and SIGTERM: exit code 130, commands that feed a snapshot killed, the terminal as it
 //! was. What a killed process leaves in a repository is harmless; a snapshot gets a moment to give
-//! its session up.
+//! its session up, a restore into a database more of it to take away what it made.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -13,12 +13,14 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// The same, set by the signal's handler itself: Ctrl-C ends the program that feeds us as well, and
 /// its end must not be taken for that of the data because our thread was slow.
 static ARRIVED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
-/// The run notices by itself, within [`GRACE`].
-static GRACEFUL: AtomicBool = AtomicBool::new(false);
+/// Seconds that the run may take to undo what it began; 0: there is nothing to undo.
+static GRACE: AtomicU64 = AtomicU64::new(0);
 /// Commands that end with us.
 static STOPPERS: Mutex<Vec<Stopper>> = Mutex::new(Vec::new());
-/// How long a run may take to notice.
-const GRACE: Duration = Duration::from_secs(2);
+/// Seconds for giving up a session, and for ending what a server does for it.
+pub const TO_STOP: u64 = 10;
+/// Seconds for taking away what was restored so far, or for ending an exchange.
+pub const TO_UNDO: u64 = 120;
 
 /// Whether a signal asked us to end.
 pub fn interrupted() -> bool {
@@ -28,9 +30,14 @@ pub fn interrupted() -> bool {
     arrived || INTERRUPTED.load(Ordering::Relaxed)
 }
 
-/// From now on the run watches [`interrupted`] itself.
-pub fn watch() {
-    GRACEFUL.store(true, Ordering::Relaxed);
+/// From now on the run notices by itself that it was interrupted, and has so many seconds.
+pub fn watch(grace: u64) {
+    GRACE.store(grace, Ordering::Relaxed);
+}
+
+/// Whether the run undoes what it began.
+pub fn undoes() -> bool {
+    GRACE.load(Ordering::Relaxed) == TO_UNDO
 }
 
 /// Kills this command when we are asked to end.
@@ -48,17 +55,26 @@ fn end() {
     if let Ok(all) = STOPPERS.lock() {
         all.iter().for_each(Stopper::stop);
     }
-    if again || !GRACEFUL.load(Ordering::Relaxed) {
+    let grace = GRACE.load(Ordering::Relaxed);
+    if again || grace == 0 {
         leave();
     }
-    std::thread::spawn(|| {
-        std::thread::sleep(GRACE);
+    if undoes() {
+        crate::render::erase();
+        crate::render::notice("stopping: what was begun is undone; once more leaves at once");
+    }
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(grace));
         leave();
     });
 }
 
 #[cfg(unix)]
 fn leave() -> ! {
+    // What was to be undone is left as it stands, but nothing works on behind our back.
+    if let Ok(all) = STOPPERS.lock() {
+        all.iter().for_each(Stopper::stop_all);
+    }
     crate::render::erase();
     crate::render::notice("interrupted");
     std::process::exit(crate::errors::Code::Interrupted as i32)

@@ -117,6 +117,8 @@ struct StopState {
     stopped: bool,
     /// Children as long as their ids cannot belong to other processes.
     children: BTreeSet<u32>,
+    /// What undoes the work after a stop.
+    calm: Vec<Stopper>,
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -131,6 +133,19 @@ impl Stopper {
         for pid in &state.children {
             kill_group(*pid);
         }
+    }
+
+    /// For what takes back what was begun: it is not stopped by [`Stopper::stop`].
+    pub fn calm(&self) -> Stopper {
+        let calm = Stopper::default();
+        lock(&self.state).calm.push(calm.clone());
+        calm
+    }
+
+    /// Kills also what takes back.
+    pub fn stop_all(&self) {
+        self.stop();
+        lock(&self.state).calm.iter().for_each(Stopper::stop_all);
     }
 
     /// Whether that was asked for.

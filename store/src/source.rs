@@ -89,12 +89,20 @@ pub trait Sink {
 
 /// Files that are read at the same time.
 pub struct Streams<'a> {
-    /// The path of each group's only file, or of the folder that holds all of its files. None lies
-    /// within another.
-    pub groups: Vec<Vec<u8>>,
+    /// None lies within another.
+    pub groups: Vec<Group>,
     /// The files, and the folders above them, in path order.
     pub files: Vec<Streamed<'a>>,
-    /// How many are open at once, at least 1.
+    /// How many are open at once of all groups, at least 1.
+    pub at_once: usize,
+}
+
+/// Files that are kept together, or not at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// The path of its only file, or of the folder that holds all of its files.
+    pub path: Vec<u8>,
+    /// How many of its files are open at once, at least 1.
     pub at_once: usize,
 }
 

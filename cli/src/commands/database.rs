@@ -15,7 +15,7 @@ use crate::open::open;
 use crate::render::json::Snapshot;
 use crate::render::members::WholeMember;
 use crate::render::text;
-use crate::sources;
+use crate::{signals, sources};
 
 /// Makes a database of a member.
 pub fn restore_to(run: &mut Run, args: &RestoreArgs, address: &str) -> Outcome {
@@ -38,6 +38,8 @@ pub fn restore_to(run: &mut Run, args: &RestoreArgs, address: &str) -> Outcome {
     }
     confirm(&args.to, &options)?;
     let context = sources::context(&run.settings, &run.zone, now(), args.to.stall_timeout);
+    signals::watch(signals::TO_UNDO);
+    let stored = stored.until(&context.stopper);
     let mut restored = target.restore(&stored, &options, &context)?;
     if args.to.swap {
         let made = restored.name.clone();

@@ -15,7 +15,7 @@ use crate::names::{self, Name};
 use crate::open::open;
 use crate::render::json::{Compared, Count, Differing};
 use crate::render::{Output, text};
-use crate::sources;
+use crate::{signals, sources};
 
 /// Tells what differs between two snapshots, or parts of them.
 pub fn diff(run: &mut Run, args: &DiffArgs) -> Outcome {
@@ -61,10 +61,14 @@ fn rows(
         super::database::member_name(after, &two)?,
     );
     // A file that is no member may be a SQLite database all the same.
-    let one = StoredMember::find(repository, &one, &names.0, "sqlite")?;
-    let two = StoredMember::find(repository, &two, &names.1, "sqlite")?;
-    let tables = super::commas(&args.tables);
     let context = sources::context(&run.settings, &run.zone, super::now(), 600);
+    signals::watch(signals::TO_STOP);
+    let stored = |manifest, name| {
+        let found = StoredMember::find(repository, manifest, name, "sqlite")?;
+        Ok::<_, Failure>(found.until(&context.stopper))
+    };
+    let (one, two) = (stored(&one, &names.0)?, stored(&two, &names.1)?);
+    let tables = super::commas(&args.tables);
     let mut failed = None;
     let out = &mut run.out;
     let mut each = |table: &str, columns: &[String], change: Change| {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use hucha_sources::child::Stopper;
 use hucha_sources::database::export::{Form, form, write};
 use hucha_sources::database::{Stored, StoredMember};
 use hucha_store::format::objects::Manifest;
@@ -17,7 +18,7 @@ use crate::errors::{Code, Failure, Outcome};
 use crate::names;
 use crate::open::open;
 use crate::render::text;
-use crate::times;
+use crate::{signals, times};
 
 /// Writes a member into a file or folder.
 pub fn export(run: &mut Run, args: &MemberExportArgs) -> Outcome {
@@ -25,7 +26,10 @@ pub fn export(run: &mut Run, args: &MemberExportArgs) -> Outcome {
     let repository = open(&run.settings)?;
     let manifest = find(&repository, &name, &args.filter)?;
     let member = super::database::member_name(&name, &manifest)?;
-    let stored = StoredMember::find(&repository, &manifest, &member, "file")?;
+    let stopper = Stopper::default();
+    signals::stop_with_us(stopper.clone());
+    signals::watch(signals::TO_STOP);
+    let stored = StoredMember::find(&repository, &manifest, &member, "file")?.until(&stopper);
     let form = form(&stored)?;
     let path = path(args, &stored, &form, &manifest);
     if run.settings.dry_run {

@@ -22,7 +22,7 @@ use crate::open::open;
 use crate::outside::SystemClock;
 use crate::render::progress::Progress;
 use crate::render::text;
-use crate::sources;
+use crate::{signals, sources};
 
 /// What became of one member.
 struct Told {
@@ -54,6 +54,7 @@ pub fn rehearse(run: &mut Run, args: &RehearseArgs) -> Outcome {
         return Err(Failure::usage(message));
     }
     let context = sources::context(&run.settings, &run.zone, now(), args.stall_timeout);
+    signals::watch(signals::TO_UNDO);
     let mut stage = Stage::new(&context, &args.server)?;
     let begun = Instant::now();
     let mut told = Vec::new();
@@ -78,7 +79,7 @@ pub fn rehearse(run: &mut Run, args: &RehearseArgs) -> Outcome {
     if !run.settings.dry_run {
         keep(&repository, &manifest, record, only.is_empty())?;
     }
-    tell(run, &manifest, told, files?, milliseconds(begun))
+    tell(run, &manifest, &told, files, milliseconds(begun))
 }
 
 fn milliseconds(since: Instant) -> u64 {
@@ -105,6 +106,7 @@ fn one(
     stage: &mut Stage<'_>,
 ) -> Result<Rehearsed, DatabaseError> {
     let stored = StoredMember::find(repository, manifest, member, "")?;
+    let stored = stored.until(&stage.context().stopper);
     let mine = expectations.iter().filter(|(name, _)| name == member);
     let mine: Vec<String> = mine.map(|(_, sql)| sql.clone()).collect();
     stage.rehearse(&stored, &mine)
@@ -206,8 +208,8 @@ fn keep(
 fn tell(
     run: &mut Run,
     manifest: &Manifest,
-    told: Vec<Told>,
-    files: u64,
+    told: &[Told],
+    files: Result<u64, Failure>,
     duration_ms: u64,
 ) -> Outcome {
     let failed = told.iter().filter(|told| told.result.is_err()).count();
@@ -228,22 +230,23 @@ fn tell(
         };
         let object = serde_json::json!({
             "id": manifest.id.to_string(),
-            "passed": failed == 0,
+            "passed": failed == 0 && files.is_ok(),
             "duration_ms": duration_ms,
-            "file_bytes": files,
+            "file_bytes": files.as_ref().ok(),
             "members": told.iter().map(member).collect::<Vec<_>>(),
         });
         run.out.object("rehearsed", &object)?;
     } else {
-        for told in &told {
+        for told in told {
             line(run, told)?;
         }
-        if files > 0 {
+        if let Ok(files @ 1..) = files {
             run.out
                 .summary(&format!("files: {} read and compared", text::size(files)))?;
         }
     }
     if failed == 0 {
+        files?;
         run.out.summary(&format!(
             "snapshot {:.8} can be restored; rehearsed in {}",
             manifest.id,

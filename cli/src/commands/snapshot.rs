@@ -61,7 +61,7 @@ pub fn snapshot(run: &mut Run, args: &SnapshotArgs) -> Outcome {
             false => Unchanged::Commit,
         },
     };
-    signals::watch();
+    signals::watch(signals::TO_STOP);
     let progress = Progress::start(&run.settings);
     let report = take(&repository, &mut source, &options, &progress);
     let excluded = progress.counters().excluded.load(Ordering::Relaxed);

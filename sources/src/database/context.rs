@@ -46,6 +46,15 @@ impl Context {
         }
     }
 
+    /// The same for taking back what was begun, which goes on when all else is to stop.
+    #[must_use]
+    pub fn calm(&self) -> Context {
+        Context {
+            stopper: self.stopper.calm(),
+            ..self.clone()
+        }
+    }
+
     /// Where a program is: in `folders`, or where `PATH` leads.
     pub fn find_program(&self, name: &str, folders: &[PathBuf]) -> Option<PathBuf> {
         let path = (self.variables)("PATH").unwrap_or_default();

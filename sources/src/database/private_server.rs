@@ -46,13 +46,13 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// A private folder in which a socket has room. When we are root it belongs to the first of
-    /// these users that there is, or to `nobody`.
+    /// A private folder in which a socket has room. When we are root it belongs to `nobody`: what
+    /// is restored may run programs, and must not be the user of another server here.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn new(user: &str, context: &Context) -> Result<Place, DatabaseError> {
-        let owner = owner(user)?;
+    pub fn new(context: &Context) -> Result<Place, DatabaseError> {
+        let owner = owner()?;
         let folder = match owner {
             // Others cannot enter the folders of root.
             Some(_) => Scratch::new(PathBuf::from(SHARED)).folder()?,
@@ -129,21 +129,20 @@ fn unmade(path: &Path, error: &io::Error) -> DatabaseError {
 
 /// Whom a server runs as when we are root.
 #[cfg(unix)]
-fn owner(user: &str) -> Result<Option<(u32, u32)>, DatabaseError> {
+fn owner() -> Result<Option<(u32, u32)>, DatabaseError> {
     use nix::unistd::{Uid, User};
     if !Uid::effective().is_root() {
         return Ok(None);
     }
-    let find = |name: &&str| User::from_name(name).ok().flatten();
-    let found = [user, "nobody"].iter().find_map(find).ok_or_else(|| {
-        let what = format!("there is neither a user {user} nor nobody for a private server");
-        DatabaseError::new(Cause::Tool, what)
+    let found = User::from_name("nobody").ok().flatten().ok_or_else(|| {
+        let what = "there is no user nobody, whom a private server runs as";
+        DatabaseError::new(Cause::Tool, what).hint("name a server: --server ADDRESS")
     })?;
     Ok(Some((found.uid.as_raw(), found.gid.as_raw())))
 }
 
 #[cfg(not(unix))]
-fn owner(_: &str) -> Result<Option<(u32, u32)>, DatabaseError> {
+fn owner() -> Result<Option<(u32, u32)>, DatabaseError> {
     let what = "a private server is started on Unix only";
     Err(DatabaseError::new(Cause::Tool, what).hint("name a server: --server ADDRESS"))
 }

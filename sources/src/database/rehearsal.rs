@@ -54,6 +54,11 @@ impl<'a> Stage<'a> {
         })
     }
 
+    /// What holds for everything in it.
+    pub fn context(&self) -> &'a Context {
+        self.context
+    }
+
     /// Restores a member, looks through it, asks it queries whose first value must be true, and
     /// removes it.
     ///
@@ -73,7 +78,7 @@ impl<'a> Stage<'a> {
         let restored = database.restore(stored, &RestoreOptions::default(), self.context)?;
         let restore_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let looked = self.look(&*database, stored, expectations);
-        let removed = database.remove(&restored.name, self.context);
+        let removed = database.remove(&restored.name, &self.context.calm());
         let verified = looked?;
         removed?;
         Ok(Rehearsed {

@@ -11,7 +11,7 @@ use hucha_store::clock::Timestamp;
 use hucha_store::entry::{Content, Entry, Kind, Meta, Xattr, is_sound_path, is_within, path_order};
 use hucha_store::member::{MAY_BE_EMPTY, Member, StreamFacts};
 use hucha_store::source::{
-    ContentError, Contents, Piece, Profile, Sink, Source, SourceError, Streamed, Streams,
+    ContentError, Contents, Group, Piece, Profile, Sink, Source, SourceError, Streamed, Streams,
 };
 
 use super::{
@@ -229,16 +229,16 @@ impl<'a> Run<'a> {
         self.stop_early(&captures)?;
         let mut readings: Each<Reading<'_>> = Vec::new();
         let mut streams = Streams {
-            groups: self
-                .wanted
-                .iter()
-                .map(|w| w.name.clone().into_bytes())
-                .collect(),
+            groups: Vec::new(),
             files: Vec::new(),
             at_once: 0,
         };
         let begun = Instant::now();
         for (group, found) in preflights.into_iter().zip(captures).enumerate() {
+            streams.groups.push(Group {
+                path: self.wanted[group].name.clone().into_bytes(),
+                at_once: found.1.as_ref().map_or(1, |capture| capture.at_once.max(1)),
+            });
             let reading = match found {
                 (Ok(preflight), Ok(capture)) => {
                     let end = self.add(&mut streams, group, capture);
@@ -256,7 +256,8 @@ impl<'a> Run<'a> {
         streams
             .files
             .sort_by(|a, b| path_order(&a.entry.path, &b.entry.path));
-        streams.at_once = streams.at_once.clamp(1, MOST_AT_ONCE);
+        let all: usize = streams.groups.iter().map(|group| group.at_once).sum();
+        streams.at_once = all.clamp(1, MOST_AT_ONCE);
         for (group, why) in sink.streams(streams)? {
             let error = lock(&self.seen[group].failure).take();
             let error = error.unwrap_or_else(|| DatabaseError::new(Cause::Failed, why));
@@ -314,7 +315,6 @@ impl<'a> Run<'a> {
 
     /// Adds the streams of one database.
     fn add(&self, streams: &mut Streams<'a>, group: usize, capture: Capture<'a>) -> End<'a> {
-        streams.at_once += capture.at_once.max(1);
         let (wanted, seen) = (&self.wanted[group], &self.seen[group]);
         for stream in capture.streams {
             let path = match stream.name.is_empty() {

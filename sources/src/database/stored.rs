@@ -12,6 +12,7 @@ use hucha_store::repository::Repository;
 
 use super::error::{Cause, DatabaseError};
 use super::{ReadStream, Stored, StoredStream, hand_out};
+use crate::child::Stopper;
 
 /// Pieces of a stream that wait for their reader, each of a chunk at most.
 const AHEAD: usize = 8;
@@ -22,9 +23,17 @@ pub struct StoredMember<'r> {
     manifest: &'r Manifest,
     member: Member,
     streams: Vec<StoredStream>,
+    stopper: Stopper,
 }
 
 impl<'r> StoredMember<'r> {
+    /// Reads no further once this is stopped.
+    #[must_use]
+    pub fn until(mut self, stopper: &Stopper) -> StoredMember<'r> {
+        self.stopper = stopper.clone();
+        self
+    }
+
     /// The member of a name; any file of a snapshot may be taken for a member of a kind, without
     /// what a member knows of itself.
     ///
@@ -69,6 +78,7 @@ impl<'r> StoredMember<'r> {
             manifest,
             member,
             streams,
+            stopper: Stopper::default(),
         })
     }
 }
@@ -138,11 +148,13 @@ impl Stored for StoredMember<'_> {
                 piece: Vec::new(),
                 given: 0,
                 ended: false,
+                stopper: &self.stopper,
             };
             let taken = read(&mut receiving);
             // A reader that wanted no more lets the other side end.
             drop(receiving);
             match pour.join() {
+                Ok(_) if self.stopper.is_stopped() => Err(DatabaseError::stopped()),
                 Ok(Err(BrowseError::Output(_)) | Ok(_)) => taken,
                 // What the repository says tells more than what became of it.
                 Ok(Err(error)) => Err(unreadable(error, path, self.manifest)),
@@ -172,17 +184,21 @@ impl Write for Sending {
     }
 }
 
-struct Receiving {
+struct Receiving<'s> {
     receiver: Receiver<Sent>,
+    stopper: &'s Stopper,
     piece: Vec<u8>,
     given: usize,
     ended: bool,
 }
 
-impl Read for Receiving {
+impl Read for Receiving<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.given == self.piece.len() && !self.ended {
             let broken = || io::Error::other("the snapshot cannot be read");
+            if self.stopper.is_stopped() {
+                return Err(io::Error::other("stopped"));
+            }
             match self.receiver.recv() {
                 Ok(Ok(piece)) => (self.ended, self.piece) = (piece.is_empty(), piece),
                 Ok(Err(())) | Err(_) => return Err(broken()),

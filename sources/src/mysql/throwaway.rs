@@ -27,7 +27,7 @@ impl Throwaway {
     pub fn start(context: &Context) -> Result<Throwaway, DatabaseError> {
         let program = find(&["mariadbd", "mysqld"], context)
             .ok_or_else(|| no_program("mariadbd", "mariadb-server"))?;
-        let place = Place::new("mysql", context)?;
+        let place = Place::new(context)?;
         let data = place.make("data")?;
         // A server that starts removes what looks like a temporary table from its folder of
         // temporary files: in a shared one those of another server, which may crash then.

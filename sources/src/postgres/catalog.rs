@@ -119,8 +119,9 @@ pub(super) fn sequences(session: &Session) -> Result<Vec<String>, DatabaseError>
         JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE c.relkind = 'S' AND c.relpersistence <> 't'
         AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-        AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
-                        AND d.objid = c.oid AND d.deptype = 'e')
+        AND (EXISTS (SELECT 1 FROM pg_extension e WHERE c.oid = ANY (e.extconfig))
+             OR NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
+                            AND d.objid = c.oid AND d.deptype = 'e'))
         ORDER BY n.nspname, c.relname";
     let mut statements = Vec::new();
     for row in session.rows(sql)? {
@@ -159,7 +160,8 @@ pub(super) fn properties(session: &Session) -> Result<Vec<(String, String)>, Dat
     let sql = format!(
         "SELECT pg_encoding_to_char(encoding), datcollate, datctype, {provider}, {locale},
                 (SELECT string_agg(extname || ' ' || extversion, ', ' ORDER BY extname)
-                 FROM pg_extension WHERE extname <> 'plpgsql')
+                 FROM pg_extension WHERE extname <> 'plpgsql'),
+                pg_get_userbyid(datdba)
          FROM pg_database WHERE datname = current_database()"
     );
     let rows = session.rows(&sql)?;
@@ -170,6 +172,7 @@ pub(super) fn properties(session: &Session) -> Result<Vec<(String, String)>, Dat
         "locale_provider",
         "locale",
         "extensions",
+        "owner",
     ];
     let values = rows.into_iter().next().unwrap_or_default();
     let pairs = names.iter().zip(values);
@@ -180,7 +183,7 @@ pub(super) fn properties(session: &Session) -> Result<Vec<(String, String)>, Dat
     Ok(all)
 }
 
-/// Names of settings that are lists, whose values stand in quotes already.
+/// Names of settings that are lists of names.
 const LISTS: [&str; 6] = [
     "local_preload_libraries",
     "search_path",
@@ -190,8 +193,53 @@ const LISTS: [&str; 6] = [
     "unix_socket_directories",
 ];
 
-/// What belongs to the database itself and to nothing in it, as a script for `psql`: settings,
-/// comment, privileges. `:"DBNAME"` stands for its name.
+/// A list of names as the server keeps it, each as a text in SQL. What is between commas is taken as
+/// it is: it may come from somebody who would like to end the statement here.
+fn listed(value: &str) -> String {
+    let name = |one: String| {
+        let one = one.trim();
+        let quoted = one
+            .strip_prefix('"')
+            .map(|o| o.strip_suffix('"').unwrap_or(o));
+        super::names::literal(&quoted.map_or(one.to_owned(), |o| o.replace("\"\"", "\"")))
+    };
+    let names: Vec<String> = split(value).into_iter().map(name).collect();
+    match names.is_empty() {
+        true => "''".to_owned(),
+        false => names.join(", "),
+    }
+}
+
+/// How statements about a database itself begin, whose name stands as `:"DBNAME"`.
+const OF_DATABASE: [&str; 5] = [
+    "ALTER DATABASE :\"DBNAME\" ",
+    "ALTER ROLE ",
+    "COMMENT ON DATABASE :\"DBNAME\" ",
+    "GRANT ",
+    "REVOKE ALL ON DATABASE :\"DBNAME\" ",
+];
+
+/// The statements of a stored script about a database, one by one, for a database of this name.
+///
+/// # Errors
+/// When one of them is about anything else.
+pub(super) fn for_database(script: &str, name: &str) -> Result<Vec<String>, DatabaseError> {
+    let statements = super::script::statements(script);
+    let own = |statement: &String| {
+        let begins = OF_DATABASE.iter().any(|word| statement.starts_with(word));
+        begins && statement.contains(" DATABASE :\"DBNAME\" ")
+    };
+    if let Some(other) = statements.iter().find(|statement| !own(statement)) {
+        let what = format!("database.sql says something that is not about the database: {other}");
+        return Err(DatabaseError::new(Cause::Damaged, what));
+    }
+    let name = quoted(name);
+    let named = |statement: String| statement.replacen(":\"DBNAME\"", &name, 1);
+    Ok(statements.into_iter().map(named).collect())
+}
+
+/// What belongs to the database itself and to nothing in it, as a script: settings, comment,
+/// privileges. `:"DBNAME"` stands for its name, as in `psql`.
 pub(super) fn of_database(session: &Session) -> Result<String, DatabaseError> {
     let mut script = String::new();
     let settings = "SELECT coalesce(r.rolname, ''), s.setting FROM pg_db_role_setting d
@@ -210,8 +258,7 @@ pub(super) fn of_database(session: &Session) -> Result<String, DatabaseError> {
             continue;
         };
         let value = match LISTS.contains(&name) {
-            true if value.is_empty() => "''".to_owned(),
-            true => value.to_owned(),
+            true => listed(value),
             false => super::names::literal(value),
         };
         let whose = match role.is_empty() {
@@ -219,6 +266,13 @@ pub(super) fn of_database(session: &Session) -> Result<String, DatabaseError> {
             false => format!("ALTER ROLE {} IN DATABASE :\"DBNAME\"", quoted(&role)),
         };
         script.push_str(&format!("{whose} SET {} TO {value};\n", quoted(name)));
+    }
+    let limit = "SELECT nullif(datconnlimit, -1) FROM pg_database
+        WHERE datname = current_database()";
+    if let Some(limit) = session.value(limit)? {
+        script.push_str(&format!(
+            "ALTER DATABASE :\"DBNAME\" CONNECTION LIMIT {limit};\n"
+        ));
     }
     let comment = "SELECT shobj_description(oid, 'pg_database') FROM pg_database
         WHERE datname = current_database()";
@@ -255,7 +309,38 @@ pub(super) fn of_database(session: &Session) -> Result<String, DatabaseError> {
 
 #[cfg(test)]
 mod tests {
-    use super::split;
+    use super::{for_database, listed, split};
+
+    #[test]
+    fn lists_that_would_say_more_are_only_lists() {
+        for (kept, written) in [
+            ("", "''"),
+            ("a, \"B c\"", "'a', 'B c'"),
+            ("\"$user\", public", "'$user', 'public'"),
+            ("a;drop database x", "'a;drop database x'"),
+            ("a;\\! id,'b", "E'a;\\\\! id', '''b'"),
+            ("\"it\"\"s, one\"", "'it\"s, one'"),
+        ] {
+            assert_eq!(listed(kept), written);
+        }
+    }
+
+    #[test]
+    fn a_script_about_a_database_is_about_nothing_else() {
+        let comment = "COMMENT ON DATABASE :\"DBNAME\" IS 'a;\n:\"DBNAME\"; b'";
+        let grant = "GRANT CONNECT ON DATABASE :\"DBNAME\" TO ana";
+        let found = for_database(&format!("{comment};\n{grant};\n"), "sh\"op").unwrap();
+        let named = |statement: &str| statement.replacen(":\"DBNAME\"", "\"sh\"\"op\"", 1);
+        assert_eq!(found, [named(comment), named(grant)]);
+        for evil in [
+            "DROP DATABASE x;\n",
+            "\\! id\n",
+            "GRANT a TO b;\n",
+            "ALTER DATABASE :\"DBNAME\" SET search_path TO a;\ndrop database x;\n",
+        ] {
+            for_database(evil, "shop").unwrap_err();
+        }
+    }
 
     #[test]
     fn lists_of_names() {

@@ -166,9 +166,8 @@ impl Dumping {
         }
         let session = self.moment.session()?;
         for table in &self.counted {
-            let (name, condition) = (table.name.quoted(), &table.condition);
-            let sql = format!("SELECT count(*) FROM ONLY {name} {condition}");
-            self.rows.push((table.name.shown(), session.number(&sql)?));
+            let rows = session.count(&table.name.quoted(), &table.condition)?;
+            self.rows.push((table.name.shown(), rows));
         }
         self.moment.give_back(session);
         Ok(())

@@ -93,8 +93,7 @@ pub(super) fn feed(
     let mut choice = feeding.choice.clone();
     choice.is_older = programs.version < 170_000;
     // Whatever a name in the script holds, it gives psql no commands of its own.
-    let uses_variables = stream == "database.sql";
-    let restrict = match !uses_variables && programs.tools.can_restrict() {
+    let restrict = match programs.tools.can_restrict() {
         true => format!("\\restrict {}\n", super::random_key()),
         false => String::new(),
     };

@@ -58,8 +58,21 @@ pub(super) fn fill(
         name: to.place.database().unwrap_or_default().to_owned(),
         tables: parts.rows.len() as u64,
         rows: parts.rows.iter().map(|(_, rows)| rows).sum(),
+        warnings: large_objects(parts),
         ..Restored::default()
     })
+}
+
+/// Large objects belong to no table, and stay as they are.
+fn large_objects(parts: &Parts<'_>) -> Vec<String> {
+    if parts.is_some || !parts.has("large-objects.sql") {
+        return Vec::new();
+    }
+    vec![
+        "large objects are not rows of a table: what is in them was not restored; it stands in \
+         large-objects.sql (`hucha cat`)"
+            .to_owned(),
+    ]
 }
 
 /// The tables that are filled, as the database has them: all are there, and have no rows.
@@ -96,16 +109,10 @@ fn set_sequences(
     parts: &Parts<'_>,
     sequences: &Sequences,
 ) -> Result<(), DatabaseError> {
-    let mut script = Vec::new();
-    if parts.has("sequences.sql") {
-        parts.stored.read("sequences.sql", &mut |bytes| {
-            let read = bytes.read_to_end(&mut script);
-            read.map(|_| ()).map_err(|e| {
-                DatabaseError::new(Cause::Incomplete, format!("sequences cannot be read: {e}"))
-            })
-        })?;
+    if !parts.has("sequences.sql") {
+        return Ok(());
     }
-    let script = String::from_utf8_lossy(&script);
+    let script = parts.text("sequences.sql")?;
     for statement in script.lines().filter_map(|line| sequences.statement(line)) {
         session.run(&statement)?;
     }

@@ -107,6 +107,18 @@ impl<'s> Parts<'s> {
         (self.stored.streams().iter()).any(|stream| stream.name == name)
     }
 
+    /// A stream that is a short text.
+    pub fn text(&self, name: &str) -> Result<String, DatabaseError> {
+        let mut text = String::new();
+        self.stored.read(name, &mut |bytes| {
+            let read = bytes.read_to_string(&mut text);
+            read.map(|_| ()).map_err(|e| {
+                DatabaseError::new(Cause::Incomplete, format!("{name} cannot be read: {e}"))
+            })
+        })?;
+        Ok(text)
+    }
+
     /// The one script or archive that holds all, in the forms of `pg_dump`.
     pub fn whole(&self) -> Option<&'static str> {
         match self.stored.member().form.as_str() {
@@ -122,12 +134,14 @@ impl<'s> Parts<'s> {
     }
 }
 
-/// A new database, dropped again unless it is kept.
+/// A new database under a name of its own, dropped again unless it gets its own name.
 struct Made<'a> {
     server: Session,
+    /// `shop_restoring_0123abcd`.
     name: String,
-    place: Place,
     login: Login,
+    /// A database that is there for all.
+    server_login: Login,
     tools: Tools,
     context: &'a Context,
     kept: bool,
@@ -135,15 +149,44 @@ struct Made<'a> {
 
 impl Drop for Made<'_> {
     fn drop(&mut self) {
-        if !self.kept {
-            // A server that does not answer keeps it; its name says what it is.
-            let sql = format!(
-                "DROP DATABASE IF EXISTS {} WITH (FORCE)",
-                quoted(&self.name)
-            );
-            let _ = self.server.run(&sql);
+        if self.kept {
+            return;
+        }
+        // The session may have been ended while it had nothing to do, or by what stops us. A server
+        // that does not answer keeps the database; its name says what it is.
+        let again = Session::open(&self.server_login, &self.context.calm());
+        if let Ok(server) = again {
+            let _ = drop_database(&server, &self.name);
         }
     }
+}
+
+fn drop_database(server: &Session, name: &str) -> Result<(), DatabaseError> {
+    let force = match server.version {
+        130_000.. => " WITH (FORCE)",
+        _ => "",
+    };
+    server.run_long(&format!("DROP DATABASE IF EXISTS {}{force}", quoted(name)))
+}
+
+/// What stands behind the name of a database that is being restored, before eight letters.
+const RESTORING: &str = "_restoring_";
+
+/// Drops what killed restores of this role left: databases of which no session says that it makes
+/// them.
+fn drop_leftovers(server: &Session) -> Result<(), DatabaseError> {
+    let sql = format!(
+        "SELECT datname FROM pg_database d \
+         WHERE datname ~ '{RESTORING}[0-9a-f]{{8}}$' AND datdba = current_user::regrole \
+         AND NOT EXISTS (SELECT 1 FROM pg_stat_activity a \
+                         WHERE a.application_name = 'hucha restoring ' || right(d.datname, 8)
+                         OR a.datname = d.datname)"
+    );
+    for name in server.rows(&sql)?.into_iter().flatten().flatten() {
+        // Somebody may be faster.
+        let _ = server.run_long(&format!("DROP DATABASE IF EXISTS {}", quoted(&name)));
+    }
+    Ok(())
 }
 
 /// Connects to a database that every server has.
@@ -183,8 +226,8 @@ pub(super) fn restore(
     let mut made = create(to, stored, context)?;
     let mut warnings = Vec::new();
     match parts.whole() {
-        None => by_table(to, &made, &parts, options)?,
-        Some(stream) => whole(&made, &parts, options, stream)?,
+        None => by_table(to, &made, &parts, options, &mut warnings)?,
+        Some(stream) => whole(&made, &parts, options, stream, &mut warnings)?,
     }
     if parts.is_some {
         warnings.push(
@@ -192,9 +235,9 @@ pub(super) fn restore(
         );
     }
     let verified = compare(&made.login, context, &parts.rows)?;
-    made.kept = true;
+    let name = made.finish(to, &parts, &mut warnings)?;
     Ok(Restored {
-        name: made.name.clone(),
+        name,
         tables: verified.tables,
         rows: verified.rows,
         kept: None,
@@ -202,27 +245,32 @@ pub(super) fn restore(
     })
 }
 
-/// Makes the empty database, as the stored one was made.
+/// Makes the empty database, as the stored one was made. Its own name comes last: nobody takes for
+/// a database what a killed restore left.
 fn create<'a>(
     to: &Postgres,
     stored: &dyn Stored,
     context: &'a Context,
 ) -> Result<Made<'a>, DatabaseError> {
     let server = maintenance(&to.place, context)?;
-    let wanted = to.place.database().unwrap_or_default().to_owned();
-    let name = match exists(&server, &wanted)? {
-        false => wanted,
-        true => free(&server, &wanted, &format!("_restored_{}", context.stamp))?,
-    };
     let tools = Tools::find(server.version, context)?;
+    let random = super::random_key().get(..8).unwrap_or_default().to_owned();
+    // Before the database is there, so that nobody takes it for left.
+    server.run(&format!(
+        "SET application_name = 'hucha restoring {random}'"
+    ))?;
+    drop_leftovers(&server)?;
+    let wanted = to.place.database().unwrap_or_default();
+    let name = shortened(wanted, &format!("{RESTORING}{random}"));
     let sql = create_statement(&name, stored, server.version, to.collate.as_deref());
-    server.run(&sql).map_err(|e| no_locale(e, stored))?;
-    let place = to.place.with_database(&name);
+    server.run_long(&sql).map_err(|e| no_locale(e, stored))?;
+    let login = to.place.with_database(&name).login(context)?;
+    let server_login = to.place.with_database(&server.database).login(context)?;
     Ok(Made {
-        login: place.login(context)?,
+        login,
+        server_login,
         server,
         name,
-        place,
         tools,
         context,
         kept: false,
@@ -270,6 +318,9 @@ fn create_statement(
     if let Some(collate) = collate {
         add("LC_COLLATE", Some(collate));
         add("LC_CTYPE", Some(collate));
+        if version >= 150_000 {
+            sql.push_str(" LOCALE_PROVIDER libc");
+        }
         return sql;
     }
     add("LC_COLLATE", property("collate"));
@@ -287,6 +338,7 @@ fn create_statement(
                 sql.push_str(&format!(" BUILTIN_LOCALE {}", literal(locale)));
             }
         }
+        _ if version >= 150_000 => sql.push_str(" LOCALE_PROVIDER libc"),
         _ => {}
     }
     sql
@@ -312,6 +364,7 @@ fn by_table(
     made: &Made<'_>,
     parts: &Parts<'_>,
     options: &RestoreOptions,
+    warnings: &mut Vec<String>,
 ) -> Result<(), DatabaseError> {
     let needed = ["schema.pre.sql", "schema.post.sql"];
     if let Some(name) = needed.iter().find(|name| !parts.has(name)) {
@@ -323,7 +376,7 @@ fn by_table(
     if options.part != Part::Schema {
         copy_all(to, made, parts)?;
         for name in ["sequences.sql", "large-objects.sql"] {
-            if parts.has(name) && (!parts.is_some || name == "sequences.sql") {
+            if parts.has(name) {
                 made.feed(parts, name, Choice::default())?;
             }
         }
@@ -338,7 +391,7 @@ fn by_table(
         ..Choice::default()
     };
     made.feed(parts, "schema.post.sql", choice)?;
-    made.finish(parts)
+    made.analyze(warnings)
 }
 
 /// The forms of `pg_dump`.
@@ -347,9 +400,9 @@ fn whole(
     parts: &Parts<'_>,
     options: &RestoreOptions,
     stream: &str,
+    warnings: &mut Vec<String>,
 ) -> Result<(), DatabaseError> {
     let tables = parts.tables();
-    let some = [&ONLY_WITH_ALL_ROWS[..], &["BLOBS"]].concat();
     let choice = match (options.part, parts.is_some) {
         (Part::Schema, _) => Choice {
             kinds: Kinds::Without(&ROWS),
@@ -357,13 +410,13 @@ fn whole(
         },
         (_, false) => Choice::default(),
         (_, true) => Choice {
-            kinds: Kinds::Without(&some),
+            kinds: Kinds::Without(&ONLY_WITH_ALL_ROWS),
             tables: Some(&tables),
             ..Choice::default()
         },
     };
     made.feed(parts, stream, choice)?;
-    made.finish(parts)
+    made.analyze(warnings)
 }
 
 impl Made<'_> {
@@ -384,12 +437,59 @@ impl Made<'_> {
         feed(&programs, parts.stored, feeding)
     }
 
-    /// What belongs to the database itself, and what plans go by.
-    fn finish(&self, parts: &Parts<'_>) -> Result<(), DatabaseError> {
-        if parts.has("database.sql") {
-            self.feed(parts, "database.sql", Choice::default())?;
+    /// What plans go by; without it a database is slow, and whole.
+    fn analyze(&self, warnings: &mut Vec<String>) -> Result<(), DatabaseError> {
+        let analyzed = Session::open(&self.login, self.context)?.run_long("ANALYZE");
+        match analyzed {
+            Err(e) if e.cause != Cause::Stopped => {
+                warnings.push(format!("ANALYZE failed, run it yourself: {}", e.what));
+                Ok(())
+            }
+            other => other,
         }
-        Session::open(&self.login, self.context)?.run("ANALYZE")
+    }
+
+    /// Gives it what belongs to the database itself, its name, and its owner.
+    fn finish(
+        &mut self,
+        to: &Postgres,
+        parts: &Parts<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Result<String, DatabaseError> {
+        if parts.has("database.sql") {
+            let script = parts.text("database.sql")?;
+            for statement in super::catalog::for_database(&script, &self.name)? {
+                self.server.run_one(&statement)?;
+            }
+        }
+        let wanted = to.place.database().unwrap_or_default();
+        // A session that was idle all the while may be gone.
+        let server = Session::open(&self.server_login, self.context)?;
+        let name = match exists(&server, wanted)? {
+            false => wanted.to_owned(),
+            true => free(
+                &server,
+                wanted,
+                &format!("_restored_{}", self.context.stamp),
+            )?,
+        };
+        server.run(&format!(
+            "ALTER DATABASE {} RENAME TO {}",
+            quoted(&self.name),
+            quoted(&name)
+        ))?;
+        self.kept = true;
+        if let Some(owner) = parts.stored.member().property("owner") {
+            let sql = format!(
+                "ALTER DATABASE {} OWNER TO {}",
+                quoted(&name),
+                quoted(owner)
+            );
+            if let Err(e) = server.run(&sql) {
+                warnings.push(format!("its owner was {owner}, and is not now: {}", e.what));
+            }
+        }
+        Ok(name)
     }
 }
 
@@ -400,9 +500,9 @@ fn copy_all(to: &Postgres, made: &Made<'_>, parts: &Parts<'_>) -> Result<(), Dat
     let waiting = Mutex::new(VecDeque::from(tables));
     let failed = Mutex::new(None);
     let connections = to.connections.min(parts.streams.len());
-    let login = made.place.login(made.context)?;
+    let login = &made.login;
     let work = || -> Result<(), DatabaseError> {
-        let session = Session::open(&login, made.context)?;
+        let session = Session::open(login, made.context)?;
         loop {
             if lock(&failed).is_some() {
                 return Ok(());
@@ -501,9 +601,8 @@ pub(super) fn compare(
     for table in &all {
         let shown = table.name.shown();
         if rows.iter().any(|(name, _)| *name == shown) {
-            let (name, condition) = (table.name.quoted(), &table.condition);
-            let sql = format!("SELECT count(*) FROM ONLY {name} {condition}");
-            found.insert(shown, session.number(&sql)?);
+            let rows = session.count(&table.name.quoted(), &table.condition)?;
+            found.insert(shown, rows);
         }
     }
     compare_rows(rows, &|table| found.get(table).copied())

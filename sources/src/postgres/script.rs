@@ -98,6 +98,24 @@ pub(super) struct Passing<'a> {
     within_row: bool,
 }
 
+/// The statements of a script of ours, each of which ends a line.
+pub(super) fn statements(script: &str) -> Vec<String> {
+    let mut passing = Passing::new(Choice::default());
+    let (mut all, mut statement) = (Vec::new(), String::new());
+    for line in script.split_inclusive('\n') {
+        passing.follow(line.as_bytes());
+        statement.push_str(line);
+        if passing.inside == Inside::Nothing && line.trim_end().ends_with(';') {
+            let whole = std::mem::take(&mut statement);
+            all.push(whole.trim_end().trim_end_matches(';').to_owned());
+        }
+    }
+    if !statement.trim().is_empty() {
+        all.push(statement);
+    }
+    all
+}
+
 /// What ends the rows of `COPY`.
 const ROWS_END: &[u8] = b"\\.\n";
 

@@ -32,7 +32,10 @@ const SETTINGS: &str = "SET datestyle = ISO; SET intervalstyle = POSTGRES; \
      SET extra_float_digits = 3; SET synchronize_seqscans = off; SET timezone = 'UTC'; \
      SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
      SET row_security = off; SET search_path = ''; SET standard_conforming_strings = on; \
-     SET bytea_output = hex";
+     SET bytea_output = hex; SET array_nulls = on; SET xmloption = content";
+
+/// How often a connection that carries nothing is tried.
+const ALIVE: Duration = Duration::from_secs(60);
 
 /// One connection.
 pub(super) struct Session {
@@ -41,6 +44,8 @@ pub(super) struct Session {
     context: Context,
     /// For messages.
     shown: String,
+    /// The database that it is connected to.
+    pub database: String,
     /// `150018` for 15.18.
     pub version: u32,
 }
@@ -64,11 +69,15 @@ impl Session {
             client,
             context: context.clone(),
             shown: login.shown(),
+            database: login.database.clone(),
             version: 0,
         };
         session.run(SETTINGS)?;
         let version = session.value("SHOW server_version_num")?;
         session.version = version.and_then(|v| v.parse().ok()).unwrap_or(0);
+        if session.version >= 140_000 {
+            session.run("SET idle_session_timeout = 0")?;
+        }
         if session.version >= 170_000 {
             session.run("SET transaction_timeout = 0")?;
         }
@@ -83,6 +92,20 @@ impl Session {
     pub fn run(&self, sql: &str) -> Result<(), DatabaseError> {
         let done = self.wait(self.client.batch_execute(sql))?;
         done.map_err(|e| told(&self.shown, &e))
+    }
+
+    /// The same of statements that are silent however long they take: only a lost connection or a
+    /// stop ends them.
+    pub fn run_long(&self, sql: &str) -> Result<(), DatabaseError> {
+        let work = self.client.batch_execute(sql);
+        let done = wait(&self.runtime, &self.context, Duration::MAX, work)?;
+        done.map_err(|e| told(&self.shown, &e))
+    }
+
+    /// Runs one statement; several are refused by the server.
+    pub fn run_one(&self, sql: &str) -> Result<(), DatabaseError> {
+        let done = self.wait(self.client.execute(sql, &[]))?;
+        done.map(|_| ()).map_err(|e| told(&self.shown, &e))
     }
 
     /// The rows of a query, as text.
@@ -117,6 +140,15 @@ impl Session {
             let what = format!("{}: {value:?} is no number", self.shown);
             DatabaseError::new(Cause::Failed, what)
         })
+    }
+
+    /// How many rows a table has, however long that takes.
+    pub fn count(&self, table: &str, condition: &str) -> Result<u64, DatabaseError> {
+        let sql = format!("SELECT count(*) FROM ONLY {table} {condition}");
+        let work = self.client.query_one(&sql, &[]);
+        let row = wait(&self.runtime, &self.context, Duration::MAX, work)?;
+        let row = row.map_err(|e| told(&self.shown, &e))?;
+        Ok(u64::try_from(row.get::<_, i64>(0)).unwrap_or(0))
     }
 
     /// Begins `COPY … TO STDOUT`.
@@ -207,6 +239,9 @@ fn config(login: &Login) -> Config {
         .dbname(&login.database)
         .application_name("hucha")
         .connect_timeout(CONNECT)
+        .keepalives_idle(ALIVE)
+        .keepalives_interval(ALIVE)
+        .keepalives_retries(5)
         .ssl_mode(match login.ssl {
             SslMode::Disable => Wire::Disable,
             SslMode::Prefer => Wire::Prefer,

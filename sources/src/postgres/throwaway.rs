@@ -31,7 +31,7 @@ impl Throwaway {
     pub fn start(major: u32, context: &Context) -> Result<Throwaway, DatabaseError> {
         let (major, programs) = programs(major, context)
             .ok_or_else(|| no_program("initdb", &format!("postgresql-{}", major.max(15))))?;
-        let place = Place::new("postgres", context)?;
+        let place = Place::new(context)?;
         let data = place.make(DATA)?;
         let mut command = place.command(&programs.join("initdb"));
         command

@@ -429,6 +429,8 @@ impl<'a, 'r> Plan<'a, 'r> {
             };
             let emptied = match (before.rows, now.rows) {
                 (Some(1..), Some(0)) => "has no rows",
+                // No table was left that could be counted.
+                (Some(1..), None) if before.kind == now.kind => "has no rows",
                 _ if before.bytes > 0 && now.bytes == 0 => "is empty",
                 _ => continue,
             };

@@ -2,7 +2,7 @@
 //! at once as their source says; what they give is handed on by the calling thread.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use hucha_chunker::{ChunkStream, Cutter, Profile};
@@ -12,7 +12,7 @@ use super::held::{Begun, StreamStep};
 use super::intake::{BATCH, Chunks, Flow, Input, Intake, Step};
 use crate::entry::{Content, Entry, Xattr};
 use crate::monitor::{Action, Counters, Event};
-use crate::source::{ContentError, OpenOnce, Stop, Streamed, Streams};
+use crate::source::{ContentError, Group, OpenOnce, Stop, Streamed, Streams};
 use crate::tree::inline;
 use crate::writer::ContentKind;
 
@@ -49,27 +49,72 @@ struct Known {
 
 /// What the threads share.
 struct Shared<'a> {
-    waiting: Mutex<VecDeque<Waiting<'a>>>,
+    queue: Mutex<Queue<'a>>,
+    /// A file was read to its end, so another of its group may be.
+    done: Condvar,
     /// Groups that failed, and why first.
     failed: Mutex<BTreeMap<usize, String>>,
 }
 
+/// What waits to be read.
+struct Queue<'a> {
+    waiting: VecDeque<Waiting<'a>>,
+    /// How many files of each group may still be opened now.
+    room: Vec<usize>,
+    /// Nobody takes what is read any more.
+    is_over: bool,
+}
+
 impl<'a> Shared<'a> {
-    fn new(waiting: VecDeque<Waiting<'a>>) -> Shared<'a> {
+    fn new(waiting: VecDeque<Waiting<'a>>, groups: &[Group]) -> Shared<'a> {
         Shared {
-            waiting: Mutex::new(waiting),
+            queue: Mutex::new(Queue {
+                waiting,
+                room: groups.iter().map(|group| group.at_once.max(1)).collect(),
+                is_over: false,
+            }),
+            done: Condvar::new(),
             failed: Mutex::default(),
         }
     }
 
-    /// The next file of a group that has not failed.
+    /// The next file of a group that has not failed and has room, as soon as there is one.
     fn take(&self) -> Option<Waiting<'a>> {
+        let mut queue = lock(&self.queue);
         loop {
-            let next = lock(&self.waiting).pop_front()?;
-            if !lock(&self.failed).contains_key(&next.group) {
-                return Some(next);
+            if queue.is_over {
+                return None;
             }
+            let failed = lock(&self.failed);
+            queue
+                .waiting
+                .retain(|file| !failed.contains_key(&file.group));
+            drop(failed);
+            let Queue { waiting, room, .. } = &mut *queue;
+            let has_room = |group: usize| room.get(group).is_none_or(|room| *room > 0);
+            let found = waiting.iter().position(|file| has_room(file.group));
+            if let Some(file) = found.and_then(|at| waiting.remove(at)) {
+                if let Some(room) = room.get_mut(file.group) {
+                    *room -= 1;
+                }
+                return Some(file);
+            }
+            if waiting.is_empty() {
+                return None;
+            }
+            let waited = self.done.wait(queue);
+            queue = waited.unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// A file of a group is closed; `is_over` when nobody takes more.
+    fn close(&self, group: usize, is_over: bool) {
+        let mut queue = lock(&self.queue);
+        if let Some(room) = queue.room.get_mut(group) {
+            *room += 1;
+        }
+        queue.is_over |= is_over;
+        self.done.notify_all();
     }
 }
 
@@ -85,21 +130,23 @@ impl<F: Flow> Intake<'_, '_, F> {
     ) -> Result<Vec<(usize, String)>, Stop> {
         // What is held back belongs to no tree yet, so a checkpoint would not protect it.
         self.checkpoints = None;
-        self.groups = streams.groups;
+        let groups = streams.groups;
         let repository = self.setting.writer.reader().repository();
         let at_once = match repository.environment().threads {
             0 => 0,
             _ => streams.at_once.max(1),
         };
         let (mut known, waiting) = self.begin_streams(streams.files)?;
-        let shared = Shared::new(waiting);
+        let shared = Shared::new(waiting, &groups);
+        self.groups = groups.into_iter().map(|group| group.path).collect();
         let cutters = (self.setting.cutter.clone(), self.pages.clone());
         if at_once == 0 {
             while let Some(next) = shared.take() {
-                let number = next.number;
+                let (number, group) = (next.number, next.group);
                 cut_file(next, &cutters, &mut |cut| {
                     self.take_cut(&mut known, &shared, number, cut)
                 })?;
+                shared.close(group, false);
             }
             return Ok(lock(&shared.failed).clone().into_iter().collect());
         }
@@ -240,13 +287,11 @@ fn guide(earlier: &Entry) -> Option<Guide> {
 /// Reads one file after the other.
 fn read_on(shared: &Shared<'_>, cutters: &(Cutter, Cutter), sender: &Sender<(usize, Cut)>) {
     while let Some(next) = shared.take() {
-        let number = next.number;
+        let (number, group) = (next.number, next.group);
         let sent = cut_file(next, cutters, &mut |cut| {
             sender.send((number, cut)).map_err(|_| Stop)
         });
-        if sent.is_err() {
-            return;
-        }
+        shared.close(group, sent.is_err());
     }
 }
 

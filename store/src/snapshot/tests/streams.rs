@@ -1,9 +1,11 @@
 //! Files that are read side by side: held back, kept by groups, put at their places.
 
+use std::sync::{Arc, Mutex};
+
 use super::*;
 use crate::entry::{Entry, Kind, Meta, Xattr};
 use crate::member::{Member, StreamFacts};
-use crate::source::{OpenOnce, Streamed, Streams};
+use crate::source::{Group, OpenOnce, Streamed, Streams};
 use hucha_chunker::Profile;
 
 /// A stream of so many numbered lines, which fails behind them when told to.
@@ -19,6 +21,29 @@ struct Reading {
     left: std::io::Cursor<Vec<u8>>,
     fails: bool,
     facts: StreamFacts,
+    _open: Open,
+}
+
+/// How many files of a group are open, and how many were at most.
+type Count = Arc<Mutex<(usize, usize)>>;
+
+/// An open file of a group.
+struct Open(Count);
+
+impl Open {
+    fn count(count: &Count) -> Open {
+        let mut now = count.lock().unwrap();
+        now.0 += 1;
+        now.1 = now.1.max(now.0);
+        drop(now);
+        Open(Arc::clone(count))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().0 -= 1;
+    }
 }
 
 fn numbered(count: u32) -> Vec<u8> {
@@ -50,6 +75,10 @@ struct Several {
     tree: Vec<&'static str>,
     time: i64,
     failed: Vec<(usize, String)>,
+    /// What is said of the members.
+    rows: Option<u64>,
+    at_once: usize,
+    open: Vec<Count>,
 }
 
 fn entry(path: &str, kind: Kind, time: i64) -> Entry {
@@ -78,6 +107,7 @@ impl Source for Several {
         let time = self.time;
         let file = |lines: Lines| {
             let read = lines.clone();
+            let count = Arc::clone(&self.open[lines.group]);
             let open: OpenOnce<'static> = Box::new(move || {
                 let facts = StreamFacts {
                     rows: vec![("t".into(), u64::from(read.count))],
@@ -87,6 +117,7 @@ impl Source for Several {
                     left: std::io::Cursor::new(numbered(read.count)),
                     fails: read.fails,
                     facts,
+                    _open: Open::count(&count),
                 }) as Box<dyn Contents>)
             });
             Streamed {
@@ -105,7 +136,12 @@ impl Source for Several {
         let mut files: Vec<Streamed<'_>> = self.lines.iter().cloned().map(file).collect();
         files.splice(1..1, ["s", "s/m"].map(folder));
         self.failed = sink.streams(Streams {
-            groups: self.groups.iter().map(|g| g.as_bytes().to_vec()).collect(),
+            groups: (self.groups.iter())
+                .map(|path| Group {
+                    path: path.as_bytes().to_vec(),
+                    at_once: self.at_once,
+                })
+                .collect(),
             files,
             at_once: 3,
         })?;
@@ -115,6 +151,7 @@ impl Source for Several {
                 *group,
                 Member {
                     name,
+                    rows: self.rows,
                     ..Member::default()
                 },
             )?;
@@ -145,6 +182,9 @@ fn several() -> Several {
         tree: vec!["", "a", "b", "s", "z"],
         time: 1,
         failed: vec![],
+        rows: None,
+        at_once: 2,
+        open: vec![Count::default(), Count::default()],
     }
 }
 
@@ -259,6 +299,48 @@ fn an_entry_in_a_members_place_is_said_and_left_out() {
         assert_eq!(said, [&b"a.db"[..], b"s/m", b"s/m/other"]);
         let files = listed(repository, &report);
         assert_eq!(files[0], ("a.db".to_owned(), 480_000, 1));
+    });
+}
+
+#[test]
+fn no_group_has_more_files_open_than_it_says() {
+    for at_once in [1, 2] {
+        let (_memory, repository) = new_repository(Encryption::None, 2);
+        let mut source = several();
+        source.at_once = at_once;
+        let many = ["s/m/a", "s/m/b", "s/m/c", "s/m/d", "s/m/e", "s/m/f"];
+        source.lines.truncate(1);
+        source.lines.extend(many.map(|path| Lines {
+            path,
+            group: 1,
+            count: 30_000,
+            fails: false,
+        }));
+        let report = run(&repository, &mut source, &options(1)).unwrap();
+        assert_eq!(listed(&repository, &report).len(), 12);
+        for (group, count) in source.open.iter().enumerate() {
+            let (now, most) = *count.lock().unwrap();
+            assert_eq!(now, 0);
+            assert!((1..=at_once).contains(&most), "group {group}: {most}");
+        }
+    }
+}
+
+#[test]
+fn a_member_whose_tables_are_all_gone_is_refused() {
+    let counted = |rows| {
+        let mut source = several();
+        source.rows = rows;
+        source
+    };
+    both(&|repository| {
+        run(repository, &mut counted(Some(5)), &options(1)).unwrap();
+        for rows in [Some(0), None] {
+            let error = run(repository, &mut counted(rows), &options(2)).unwrap_err();
+            assert!(error.to_string().contains("has no rows"), "{error}");
+        }
+        run(repository, &mut counted(Some(1)), &options(3)).unwrap();
+        assert_eq!(SnapshotList::read(repository).unwrap().snapshots.len(), 2);
     });
 }
 
