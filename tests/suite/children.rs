@@ -92,7 +92,8 @@ impl Stage {
     }
 
     /// Starts a snapshot, and lets it wait as soon as a program was run, until what is answered
-    /// beside it is dropped. Each turn has files of its own: a program of a killed run may come late.
+    /// beside it is dropped. Each turn has files of its own, for a program of a killed run may come
+    /// late.
     fn start_held(&self, source: &str, turn: &str) -> (Running, Held) {
         let lock = fs::File::create(self.world.path(&format!("log/lock.{turn}"))).unwrap();
         lock.lock().unwrap();

@@ -22,7 +22,9 @@
 //! | [`json`] | what every command prints with `--json` follows docs/json.md |
 //! | [`sqlite`] | SQLite under load in both journal modes, restores, bounds of blocking, failures |
 //! | [`postgres`] | PostgreSQL under pgbench, parts, exchange, whatever must leave no snapshot |
+//! | [`mysql`] | MariaDB while amounts are moved, all comes back equal, parts, exchange, failures |
 //! | [`databases`] | several sources in one snapshot, all or nothing, the manifest, misuse |
+//! | [`rehearsals`] | what a rehearsal finds, and that it is remembered |
 //! | [`children`] | what programs of databases are given: no secret; temporary files are private |
 //! | [`repair`] | what comes back, what is healed or given up, and what kills of repair leave |
 //! | [`guide`] | every command of the user guide, page by page |
@@ -55,10 +57,12 @@ mod guide;
 mod json;
 mod kills;
 mod mssql;
+mod mysql;
 mod paths;
 mod postgres;
 mod processes;
 mod real_tree;
+mod rehearsals;
 mod repair;
 mod restore;
 mod retention;

@@ -3,7 +3,8 @@
 //! when an expectation is not true. Whatever it is, nothing runs on and nothing is left.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 use std::sync::Arc;
 
 use rustix::process::Signal;
@@ -41,7 +42,7 @@ impl Stage {
         let world = World::new();
         let stock = "CREATE TABLE item (id INTEGER PRIMARY KEY, what BLOB);
                      WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1000)
-                     INSERT INTO item SELECT i, randomblob(500) FROM n";
+                     INSERT INTO item SELECT i, randomblob(5000) FROM n";
         sqlite(&world.path("shop.db"), stock, "SELECT 1");
         data::small_tree(&world.path("config"), 5);
         let address = server.address(database);
@@ -81,14 +82,19 @@ impl Stage {
         assert!(left.is_empty(), "servers run on: {left:?}");
     }
 
-    /// Processes that were started with a folder of this world.
+    /// Servers that were started by programs of this world: they have its environment.
     fn servers(&self) -> Vec<String> {
-        let folder = private::folder(&self.world);
-        let folder = folder.to_str().unwrap();
-        let all = fs::read_dir("/proc").unwrap();
-        all.filter_map(|entry| fs::read(entry.unwrap().path().join("cmdline")).ok())
-            .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
-            .filter(|line| line.contains(folder))
+        let home = format!("HOME={}", self.world.typed("home"));
+        let of = |process: &Path, what: &str| {
+            let text = fs::read(process.join(what)).unwrap_or_default();
+            String::from_utf8_lossy(&text).replace('\0', " ")
+        };
+        let all = fs::read_dir("/proc")
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        all.filter(|process| of(process, "environ").contains(&home))
+            .map(|process| of(&process, "cmdline"))
+            .filter(|line| line.contains("listen_addresses="))
             .collect()
     }
 
@@ -183,7 +189,7 @@ fn a_damaged_chunk_is_found() {
     harm(largest, Harm::FlipMiddle);
     fs::remove_dir_all(world.path("cache")).unwrap();
     let ran = stage.rehearse(&[]);
-    stage.assert_found(ran, 4, "shop.db", "damaged");
+    stage.assert_found(ran, 12, "shop.db", "damaged");
     fs::write(largest, whole).unwrap();
     stage.rehearse(&[]).expect(0);
     assert_eq!(stage.told()["rehearsal"]["passed"], true);
@@ -199,8 +205,12 @@ fn a_count_that_differs_is_found() {
         return;
     };
     let world = &stage.world;
-    let program = programs().unwrap().join("psql");
+    let programs = programs().unwrap();
     fs::create_dir(world.path("fake")).unwrap();
+    for name in ["pg_dump", "pg_restore"] {
+        symlink(programs.join(name), world.path("fake").join(name)).unwrap();
+    }
+    let program = programs.join("psql");
     let fake = world.path("fake/psql");
     let script = LOSES_A_ROW.replace("PROGRAM", program.to_str().unwrap());
     fs::write(&fake, script).unwrap();

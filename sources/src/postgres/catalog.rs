@@ -193,8 +193,8 @@ const LISTS: [&str; 6] = [
     "unix_socket_directories",
 ];
 
-/// A list of names as the server keeps it, each as a text in SQL. What is between commas is taken as
-/// it is: it may come from somebody who would like to end the statement here.
+/// A list of names as the server keeps it, each as a text in SQL. What is between commas is taken
+/// as it is: it may come from somebody who would like to end the statement here.
 fn listed(value: &str) -> String {
     let name = |one: String| {
         let one = one.trim();

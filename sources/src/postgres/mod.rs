@@ -280,7 +280,10 @@ impl Database for Postgres {
     }
 
     fn query(&self, sql: &str, context: &Context) -> Result<Option<String>, DatabaseError> {
-        Session::open(&self.place.login(context)?, context)?.value(sql)
+        let session = Session::open(&self.place.login(context)?, context)?;
+        // Names are found as the programs of the database find them.
+        session.run("RESET search_path")?;
+        session.value(sql)
     }
 }
 

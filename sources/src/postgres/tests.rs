@@ -1,17 +1,22 @@
 //! A real server with all that a database can hold: captures while others write, restores that are
 //! equal by `pg_dump`, and everything that must leave no snapshot.
 
+mod hostile;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use hucha_store::member::Member;
 
 use super::Postgres;
 use super::session::Session;
 use super::throwaway::Throwaway;
 use crate::child::Child;
 use crate::database::testing::{Taken, context, take};
-use crate::database::{Cause, Context, Database, Part, RestoreOptions, Settings};
+use crate::database::{Cause, Context, Database, DatabaseError, Part, ReadStream, RestoreOptions};
+use crate::database::{Settings, Stored, StoredStream};
 
 /// Everything that a schema may hold.
 const SHOP: &str = include_str!("tests/shop.sql");
@@ -274,7 +279,19 @@ impl World {
         self.session(&name).run(refresh).unwrap();
         let rows = ["--no-blobs"];
         equal(&self.dump("parts", &rows), &self.dump(&name, &rows));
-        // One table: with its policies, without what needs the others.
+        self.assert_table_of(&taken, &name);
+    }
+
+    /// One table, with its policies, without what needs the others; and rows that do not fit.
+    fn assert_table_of(&self, taken: &Taken, name: &str) {
+        let restore = |end: &str, part, tables: &[&str]| {
+            let target = self.database(&format!("{name}{end}"), "");
+            target.restore(taken, &options(part, tables), &self.context)
+        };
+        let count = |end: &str, table: &str| {
+            let database = format!("{name}{end}");
+            self.number(&database, &format!("SELECT count(*) FROM public.{table}"))
+        };
         let made = restore("_one", Part::All, &["sale"]).unwrap();
         assert_eq!((made.tables, made.rows), (1, 5000));
         assert_eq!(

@@ -4,10 +4,12 @@
 pub mod damage;
 pub mod data;
 pub mod disk;
+pub mod mysql;
 pub mod nights;
 pub mod postgres;
 pub mod private;
 pub mod process;
+pub mod sqlite;
 pub mod world;
 
 use std::path::Path;

@@ -340,7 +340,7 @@ fn a_member_whose_tables_are_all_gone_is_refused() {
             assert!(error.to_string().contains("has no rows"), "{error}");
         }
         run(repository, &mut counted(Some(1)), &options(3)).unwrap();
-        assert_eq!(SnapshotList::read(repository).unwrap().snapshots.len(), 2);
+        assert_eq!(SnapshotList::read(repository).unwrap().committed.len(), 2);
     });
 }
 
