@@ -59,6 +59,7 @@ mod paths;
 mod postgres;
 mod processes;
 mod real_tree;
+mod rehearsals;
 mod repair;
 mod restore;
 mod retention;

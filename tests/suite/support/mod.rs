@@ -8,6 +8,7 @@ pub mod nights;
 pub mod postgres;
 pub mod private;
 pub mod process;
+pub mod sqlite;
 pub mod world;
 
 use std::path::Path;
