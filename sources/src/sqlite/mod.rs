@@ -13,6 +13,7 @@ mod parts;
 mod reading;
 mod restore;
 pub(crate) mod rows;
+mod stale;
 mod swap;
 #[cfg(test)]
 mod tests;

@@ -50,7 +50,7 @@ pub(super) fn swap(live: &Sqlite, restored: Restored) -> Result<Restored, Databa
         pour(&target, &mut copy).map_err(failed)?;
         sound(&copy, &kept, Depth::Quick)?;
     }
-    temporary.place(&kept)?;
+    temporary.place(&kept, "once")?;
     pour(&source, &mut target).map_err(failed)?;
     sound(&target, &live.path, Depth::Quick)?;
     drop(source);

@@ -241,3 +241,64 @@ fn a_restore_over_a_live_one_is_beside_it_and_exchanged_on_request() {
         assert!(names.is_empty(), "{names:?}");
     }
 }
+
+/// A database whose commits are in its log, copied as a crash would leave them; nothing else.
+fn left_behind(path: &Path) {
+    let live = shop(path, "wal");
+    live.execute_batch("PRAGMA wal_checkpoint(TRUNCATE); DELETE FROM bare; DELETE FROM item")
+        .unwrap();
+    let log = super::stale::companion(path, "-wal");
+    let bytes = std::fs::read(&log).unwrap();
+    drop(live);
+    std::fs::remove_file(path).unwrap();
+    assert!(!bytes.is_empty() && !log.exists());
+    std::fs::write(&log, bytes).unwrap();
+}
+
+#[test]
+fn what_another_database_left_beside_the_name_does_not_get_into_a_restore() {
+    let world = world();
+    let path = world.folder.join("app.db");
+    drop(shop(&path, "wal"));
+    let taken = take(&sqlite(&path), &world.context).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    left_behind(&path);
+    let journal = super::stale::companion(&path, "-journal");
+    std::fs::write(&journal, "anything").unwrap();
+    let made = sqlite(&path)
+        .restore(&taken, &RestoreOptions::default(), &world.context)
+        .unwrap();
+    assert_eq!(value(&path, "SELECT count(*) FROM bare"), "Integer(2)");
+    assert_eq!(value(&path, "SELECT count(*) FROM item"), "Integer(2)");
+    sqlite(&path).verify(&taken, &world.context).unwrap();
+    assert_eq!(made.warnings.len(), 2, "{:?}", made.warnings);
+    for end in ["-wal", "-journal"] {
+        let aside = format!("app.db.before-restore-20261127_163000{end}");
+        assert!(world.folder.join(&aside).exists(), "{aside}");
+        assert!(made.warnings.iter().any(|w| w.contains(&aside)), "{made:?}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_program_that_still_uses_a_removed_database_is_a_reason_to_refuse() {
+    for journal in ["wal", "delete"] {
+        let world = world();
+        let path = world.folder.join("app.db");
+        let live = shop(&path, journal);
+        let taken = take(&sqlite(&path), &world.context).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let error = sqlite(&path)
+            .restore(&taken, &RestoreOptions::default(), &world.context)
+            .unwrap_err();
+        assert_eq!(error.cause, Cause::Locked, "{error}");
+        let process = format!("process {}", std::process::id());
+        assert!(error.what.contains(&process), "{error}");
+        assert!(!path.exists());
+        drop(live);
+        sqlite(&path)
+            .restore(&taken, &RestoreOptions::default(), &world.context)
+            .unwrap();
+        assert_eq!(value(&path, "SELECT count(*) FROM bare"), "Integer(2)");
+    }
+}
