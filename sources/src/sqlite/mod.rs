@@ -4,8 +4,8 @@
 //! ([`reading`]). Otherwise a writer waits for readers, so the file is copied as fast as the disk
 //! allows, by the online backup interface, into a private file, and that is read ([`copy`]). What
 //! was read is checked and counted before it counts as whole ([`check`]). A database that is not
-//! there is an error and never made; the file is never opened but through SQLite, which would lose
-//! its locks.
+//! there is an error and never made; the file is not opened but through SQLite, which would lose
+//! its locks (the exchange, [`swap`], closes it last).
 
 mod check;
 mod copy;
@@ -242,8 +242,8 @@ impl Database for Sqlite {
         restore::restore(self, stored, options, context)
     }
 
-    fn swap(&self, restored: Restored, _: &Context) -> Result<Restored, DatabaseError> {
-        swap::swap(self, restored)
+    fn swap(&self, restored: Restored, context: &Context) -> Result<Restored, DatabaseError> {
+        swap::swap(self, restored, context)
     }
 
     fn verify(&self, stored: &dyn Stored, _: &Context) -> Result<Verified, DatabaseError> {

@@ -302,3 +302,91 @@ fn a_program_that_still_uses_a_removed_database_is_a_reason_to_refuse() {
         assert_eq!(value(&path, "SELECT count(*) FROM bare"), "Integer(2)");
     }
 }
+
+/// Commits a number after the other until it is told to end; answers the last.
+fn count_on(path: &Path, end: &std::sync::atomic::AtomicBool) -> u64 {
+    let connection = Connection::open(path).unwrap();
+    connection
+        .busy_timeout(std::time::Duration::from_secs(60))
+        .unwrap();
+    let mut last = 0;
+    while !end.load(std::sync::atomic::Ordering::Relaxed) {
+        last += 1;
+        connection
+            .execute("INSERT INTO log VALUES (?1)", [format!("n{last:09}")])
+            .unwrap();
+    }
+    last
+}
+
+#[test]
+fn whatever_was_committed_before_an_exchange_is_kept() {
+    for journal in ["wal", "delete"] {
+        let world = world();
+        let path = world.folder.join("app.db");
+        let live = shop(&path, journal);
+        let taken = take(&sqlite(&path), &world.context).unwrap();
+        let more = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 2000)
+                    INSERT INTO bare SELECT randomblob(2000) FROM n";
+        live.execute_batch(more).unwrap();
+        drop(live);
+        let target = sqlite(&path);
+        for round in 1..=3 {
+            let made = target
+                .restore(&taken, &RestoreOptions::default(), &world.context)
+                .unwrap();
+            let end = std::sync::atomic::AtomicBool::new(false);
+            let (made, last) = std::thread::scope(|scope| {
+                let writer = scope.spawn(|| count_on(&path, &end));
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                let made = target.swap(made, &world.context);
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                end.store(true, std::sync::atomic::Ordering::Relaxed);
+                (made.unwrap(), writer.join().unwrap())
+            });
+            let kept = PathBuf::from(made.kept.unwrap());
+            let numbers = "SELECT group_concat(what, ' ') FROM \
+                           (SELECT what FROM log WHERE what LIKE 'n0%' ORDER BY what)";
+            let text = |path: &Path| {
+                let connection = Connection::open(path).unwrap();
+                let text: Option<String> = connection.query_row(numbers, [], |r| r.get(0)).unwrap();
+                text.unwrap_or_default()
+            };
+            let all = format!("{} {}", text(&kept), text(&path));
+            let all: Vec<&str> = all.split_whitespace().collect();
+            let expected: Vec<String> = (1..=last).map(|n| format!("n{n:09}")).collect();
+            assert_eq!(all, expected, "{journal}, round {round}");
+            let live = Connection::open(&path).unwrap();
+            live.execute("DELETE FROM log WHERE what LIKE 'n0%'", [])
+                .unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_exchange_that_fails_leaves_the_live_one_and_tells_what_it_leaves() {
+    let world = world();
+    let path = world.folder.join("app.db");
+    let live = shop(&path, "delete");
+    let taken = take(&sqlite(&path), &world.context).unwrap();
+    live.execute_batch("DELETE FROM bare").unwrap();
+    let address = format!("sqlite://{}?busy_timeout=1", path.display());
+    let target = Sqlite::new(Settings::of_address(&address).unwrap()).unwrap();
+    let made = target
+        .restore(&taken, &RestoreOptions::default(), &world.context)
+        .unwrap();
+    // A reader lets nobody write in this mode.
+    live.execute_batch("BEGIN; SELECT count(*) FROM item")
+        .unwrap();
+    live.query_row("SELECT count(*) FROM item", [], |_| Ok(()))
+        .unwrap();
+    let error = target.swap(made, &world.context).unwrap_err();
+    live.execute_batch("COMMIT").unwrap();
+    let kept = format!("{}.before-restore-20261127_163000", path.display());
+    assert!(error.in_one().contains(&kept), "{error:?}");
+    assert_eq!(
+        value(Path::new(&kept), "SELECT count(*) FROM item"),
+        "Integer(2)"
+    );
+    assert_eq!(value(&path, "SELECT count(*) FROM bare"), "Integer(0)");
+}
