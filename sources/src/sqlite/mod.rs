@@ -13,6 +13,8 @@ mod parts;
 mod reading;
 mod restore;
 pub(crate) mod rows;
+#[cfg(unix)]
+mod share;
 mod stale;
 mod swap;
 #[cfg(test)]
@@ -113,17 +115,28 @@ fn open(path: &Path, busy: Duration) -> Result<Connection, DatabaseError> {
         let what = format!("{} is not there", path.display());
         return Err(DatabaseError::new(Cause::Absent, what).hint("is the path right?"));
     }
+    let log = std::fs::metadata(stale::companion(path, "-wal"));
+    let has_log = log.is_ok_and(|log| log.len() > 0);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     connection.busy_timeout(busy).map_err(failed)?;
-    // A program that only looks does not move the log into the file when it closes it last.
-    connection
-        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
-        .map_err(failed)?;
+    // A program that only looks does not move the log into the file when it closes it last. Where
+    // there is none, the files that were made for us go with us.
+    let keep_log = |keep| {
+        let keeps = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep);
+        keeps.map_err(failed)
+    };
+    keep_log(has_log)?;
     // The first real look at the file.
     connection
         .query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
         .map_err(failed)?;
+    #[cfg(unix)]
+    if let Err(error) = share::share(path) {
+        // What was made for us must not stay, whatever it costs.
+        keep_log(false)?;
+        return Err(error);
+    }
     Ok(connection)
 }
 

@@ -390,3 +390,78 @@ fn an_exchange_that_fails_leaves_the_live_one_and_tells_what_it_leaves() {
     );
     assert_eq!(value(&path, "SELECT count(*) FROM bare"), "Integer(0)");
 }
+
+#[test]
+fn the_last_who_looks_takes_its_log_along_and_leaves_that_of_others() {
+    let world = world();
+    let path = world.folder.join("app.db");
+    drop(shop(&path, "wal"));
+    take(&sqlite(&path), &world.context).unwrap();
+    assert!(super::stale::companions(&path).is_empty());
+    // A log that a crash left is not ours to bring in.
+    let copy = world.folder.join("copy.db");
+    let live = shop(&copy, "wal");
+    let log = super::stale::companion(&copy, "-wal");
+    let (file, bytes) = (std::fs::read(&copy).unwrap(), std::fs::read(&log).unwrap());
+    drop(live);
+    std::fs::write(&copy, &file).unwrap();
+    std::fs::write(&log, &bytes).unwrap();
+    let taken = take(&sqlite(&copy), &world.context).unwrap();
+    assert_eq!(taken.rows()["bare"], 2);
+    assert_eq!(std::fs::read(&log).unwrap(), bytes);
+    assert_eq!(std::fs::read(&copy).unwrap(), file);
+}
+
+/// Runs something as another user in some groups, in a thread of its own; needs root.
+#[cfg(target_os = "linux")]
+fn as_user(uid: u32, gid: u32, groups: &[u32], run: impl FnOnce() + Send) {
+    use rustix::fs::{Gid, Uid};
+    let groups: Vec<Gid> = groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            rustix::thread::set_thread_groups(&groups).unwrap();
+            rustix::thread::set_thread_res_gid(gid, gid, gid).unwrap();
+            rustix::thread::set_thread_res_uid(uid, uid, uid).unwrap();
+            run();
+        });
+        thread.join().unwrap();
+    });
+}
+
+/// `daemon` has a database; somebody without a name is in a group that may write it.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_sqlite_makes_for_another_user_is_open_to_the_owner_or_nothing_is_read() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("!!! SKIPPED, needs root: SQLite databases of other users");
+        return;
+    }
+    let world = world();
+    let path = world.folder.join("app.db");
+    drop(shop(&path, "wal"));
+    let mode = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(&path, 0o660);
+    mode(&world.folder, 0o777);
+    let (daemon, other) = (1, 54_321);
+    for (group, works) in [(daemon, true), (other, false)] {
+        chown(&path, Some(daemon), Some(group)).unwrap();
+        as_user(other, 65_534, &[group], || {
+            let opened = sqlite(&path).open();
+            if works {
+                let made = std::fs::metadata(super::stale::companion(&path, "-wal")).unwrap();
+                assert_eq!((made.uid(), made.gid()), (other, group));
+                assert_eq!(made.mode() & 0o777, 0o660);
+            } else {
+                let error = opened.as_ref().map(|_| ()).unwrap_err();
+                assert_eq!(error.cause, Cause::Denied);
+                assert!(error.what.contains("user daemon"), "{error}");
+            }
+        });
+        let left = super::stale::companions(&path);
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
