@@ -392,6 +392,24 @@ fn an_exchange_that_fails_leaves_the_live_one_and_tells_what_it_leaves() {
 }
 
 #[test]
+fn a_foreign_key_that_fits_nothing_is_a_warning() {
+    let world = world();
+    let path = world.folder.join("app.db");
+    let live = shop(&path, "wal");
+    live.execute_batch(
+        "PRAGMA foreign_keys = OFF;
+         CREATE TABLE parent (name TEXT); CREATE TABLE child (p TEXT REFERENCES parent (name));
+         INSERT INTO child VALUES ('x')",
+    )
+    .unwrap();
+    let taken = take(&sqlite(&path), &world.context).unwrap();
+    let warnings = &taken.member.warnings;
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("foreign key mismatch"), "{warnings:?}");
+    assert_eq!(taken.rows()["child"], 1);
+}
+
+#[test]
 fn the_last_who_looks_takes_its_log_along_and_leaves_that_of_others() {
     let world = world();
     let path = world.folder.join("app.db");
