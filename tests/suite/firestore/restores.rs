@@ -261,3 +261,42 @@ fn a_damaged_stream_is_no_database() {
     let error = other.restore(&sqlite, &options(Merge::NewOnly, &[]), &scene.context);
     assert!(error.unwrap_err().what.contains("is a sqlite database"));
 }
+
+/// Nobody keeps others from writing into a database that is restored.
+#[test]
+fn what_others_write_meanwhile_is_told_and_undoes_nothing() {
+    let scene = scene();
+    many(&scene.fake, 1201);
+    let taken = take("firestore://shop", &scene.context).unwrap();
+    scene.fake.fail(Faults {
+        meddle_after: Some((2, "many/d00003")),
+        ..Faults::default()
+    });
+    let other = database("firestore://other/copy");
+    let error = other
+        .restore(&taken, &options(Merge::NewOnly, &[]), &scene.context)
+        .unwrap_err();
+    let told = error.in_one();
+    assert_eq!(error.cause, Cause::Differs, "{told}");
+    for part in ["many/d00003 is another", "1201 documents", "stays"] {
+        assert!(told.contains(part), "{told}");
+    }
+    assert_eq!(scene.fake.documents(OTHER).len(), 1201);
+}
+
+/// The service forgets a moment after an hour, and a restore may take longer than that.
+#[test]
+fn each_collection_is_compared_at_a_moment_of_its_own() {
+    let scene = scene();
+    fill(&scene.fake, SHOP);
+    let taken = take("firestore://shop", &scene.context).unwrap();
+    scene.fake.calls();
+    let other = database("firestore://other/copy?page_size=5");
+    other
+        .restore(&taken, &options(Merge::NewOnly, &[]), &scene.context)
+        .unwrap();
+    let calls = scene.fake.calls();
+    let times = calls.iter().filter_map(|call| call.read_time.clone());
+    let times: std::collections::BTreeSet<String> = times.collect();
+    assert_eq!(times.len(), taken.streams.len(), "{times:?}");
+}

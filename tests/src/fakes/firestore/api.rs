@@ -382,6 +382,7 @@ fn commit(asked: &Asked<'_>, call: &mut Call) -> Answer {
         });
         store.put(&asked.root, asked.short(target(write))?, fields, time);
     }
+    meddle(asked, &mut store);
     let results = vec![json!({"updateTime": to_text(time)}); writes.len()];
     let body = json!({"writeResults": results, "commitTime": to_text(time)});
     match is_lost {
@@ -392,6 +393,21 @@ fn commit(asked: &Asked<'_>, call: &mut Call) -> Answer {
             retry_after: None,
             is_lost: true,
         }),
+    }
+}
+
+/// What somebody else writes meanwhile.
+fn meddle(asked: &Asked<'_>, store: &mut Store) {
+    let mut faults = asked.shared.faults.lock().unwrap();
+    match &mut faults.meddle_after {
+        Some((0, name)) => {
+            let (name, time) = (*name, store.tick());
+            faults.meddle_after = None;
+            let fields = json!({"by": {"stringValue": "somebody else"}});
+            store.put(&asked.root, name, Some(fields), time);
+        }
+        Some((left, _)) => *left -= 1,
+        None => {}
     }
 }
 
