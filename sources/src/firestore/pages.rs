@@ -253,13 +253,15 @@ pub(super) fn cuts(
 ) -> Result<Option<Vec<String>>, DatabaseError> {
     let (mut all, mut token) = (Vec::new(), String::new());
     loop {
-        let body = json!({
+        let mut body = json!({
             "structuredQuery": {
                 "from": [{"collectionId": what.collection, "allDescendants": true}],
                 "orderBy": [{"field": {"fieldPath": "__name__"}, "direction": "ASCENDING"}]},
             "partitionCount": (parts - 1).to_string(), "pageToken": token,
-            "readTime": what.time,
         });
+        if !what.time.is_empty() {
+            body["readTime"] = Value::from(what.time.as_str());
+        }
         let answer = match client.post("", "partitionQuery", &body) {
             Err(e) if e.status == "UNIMPLEMENTED" => return Ok(None),
             answer => answer?,

@@ -300,3 +300,17 @@ fn each_collection_is_compared_at_a_moment_of_its_own() {
     let times: std::collections::BTreeSet<String> = times.collect();
     assert_eq!(times.len(), taken.streams.len(), "{times:?}");
 }
+
+#[test]
+fn a_restore_reads_what_is_there_over_several_connections() {
+    let scene = scene();
+    fill(&scene.fake, SHOP);
+    let taken = take("firestore://shop", &scene.context).unwrap();
+    let other = database("firestore://other/copy?partitions=3");
+    for merge in [Merge::NewOnly, Merge::Mirror] {
+        let restored = other
+            .restore(&taken, &options(merge, &[]), &scene.context)
+            .unwrap();
+        assert_eq!(restored.rows, 98);
+    }
+}
