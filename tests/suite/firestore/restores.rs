@@ -314,3 +314,35 @@ fn a_restore_reads_what_is_there_over_several_connections() {
         assert_eq!(restored.rows, 98);
     }
 }
+
+/// The entries of indexes count as well, so nobody knows what is too big before it was tried.
+#[test]
+fn batches_that_are_too_big_are_halved_and_stay_small() {
+    let scene = scene();
+    many(&scene.fake, 1201);
+    let taken = take("firestore://shop", &scene.context).unwrap();
+    scene.fake.calls();
+    scene.fake.fail(Faults {
+        most_writes: Some(100),
+        ..Faults::default()
+    });
+    let other = database("firestore://other/copy");
+    let restored = other
+        .restore(&taken, &options(Merge::NewOnly, &[]), &scene.context)
+        .unwrap();
+    assert_eq!(restored.rows, 1201);
+    let calls = scene.fake.calls();
+    let refused = calls.iter().filter(|call| call.code == 400).count();
+    assert!((1..=7).contains(&refused), "{refused} were refused");
+    assert_eq!(scene.fake.documents(OTHER).len(), 1201);
+    // One document that is too big alone is an error, and nothing stays.
+    scene.fake.fail(Faults {
+        most_writes: Some(0),
+        ..Faults::default()
+    });
+    let none = database("firestore://none");
+    let error = none
+        .restore(&taken, &options(Merge::NewOnly, &[]), &scene.context)
+        .unwrap_err();
+    assert!(error.what.contains("too big"), "{error}");
+}

@@ -359,6 +359,9 @@ fn commit(asked: &Asked<'_>, call: &mut Call) -> Answer {
     }
     let is_lost = {
         let mut faults = asked.shared.faults.lock().unwrap();
+        if faults.most_writes.is_some_and(|most| writes.len() > most) {
+            return Err(bad("Transaction too big. Decrease transaction size."));
+        }
         if let Some(left) = &mut faults.deny_commits_after {
             if *left == 0 && writes.iter().any(|write| write.get("update").is_some()) {
                 let said = "Missing or insufficient permissions.";
