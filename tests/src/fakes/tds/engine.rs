@@ -40,6 +40,8 @@ pub struct Switches {
     pub break_backup: bool,
     /// A backup waits in its middle, and says nothing.
     pub hold_backup: bool,
+    /// Whoever cancels a backup that waits must wait as well.
+    pub is_deaf: bool,
     /// A byte of a backup changes once it is written.
     pub flip: bool,
     /// A backup ends early, and the server does not notice.
