@@ -10,9 +10,10 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, ErrorCode};
 
 use super::check::{Depth, sound};
 use super::restore::{Temporary, free, open_quiet};
@@ -22,6 +23,10 @@ use crate::database::{Context, Restored};
 
 /// How often others may come in between before the exchange is given up.
 const TRIES: usize = 10;
+
+/// How often it is looked whether nobody writes: somebody who does it all the time leaves little
+/// room in between, which SQLite's own pauses of 100 ms would miss.
+const LOOK: Duration = Duration::from_micros(500);
 
 /// Where the counter of changes is in a file that keeps no log (sqlite.org/fileformat2.html).
 const COUNTER: u64 = 24;
@@ -67,7 +72,7 @@ fn exchange(
     context: &Context,
 ) -> Result<(), DatabaseError> {
     for _ in 0..TRIES {
-        context.go_on()?;
+        opened.keep_others_out(context)?;
         if opened.exchange(source, kept)? {
             return Ok(());
         }
@@ -121,9 +126,11 @@ impl Opened<'_> {
         let target = live.open()?;
         let failed = |e| told(&live.path, "read", &e);
         let has_log = reading::journal(&target).map_err(failed)? == "wal";
+        let lock = live.open()?;
+        lock.busy_timeout(Duration::ZERO).map_err(failed)?;
         Ok(Opened {
             live,
-            lock: live.open()?,
+            lock,
             reader: live.open()?,
             has_log,
             file: File::open(&live.path).map_err(|e| unreadable(live, &e))?,
@@ -131,11 +138,23 @@ impl Opened<'_> {
         })
     }
 
-    /// Keeps the live one and writes the other over it, unless others write in between: `false`.
+    /// From here on nobody else writes.
+    fn keep_others_out(&self, context: &Context) -> Result<(), DatabaseError> {
+        let since = Instant::now();
+        loop {
+            context.go_on()?;
+            let done = self.lock.execute_batch("BEGIN IMMEDIATE");
+            let code = done.as_ref().err().and_then(|e| e.sqlite_error_code());
+            if code != Some(ErrorCode::DatabaseBusy) || since.elapsed() >= self.live.busy {
+                return done.map_err(|e| told(&self.live.path, "exchange", &e));
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Keeps the live one, which nobody writes, and writes the other over it, unless others write in
+    /// between: `false`.
     fn exchange(&mut self, source: &Connection, kept: &Path) -> Result<bool, DatabaseError> {
-        let path = &self.live.path;
-        let failed = |e| told(path, "exchange", &e);
-        self.lock.execute_batch("BEGIN IMMEDIATE").map_err(failed)?;
         let copied = self.state().and_then(|state| {
             self.keep(kept)?;
             Ok(state)

@@ -1,6 +1,9 @@
 //! Live databases in both journal modes, parts of them, restores and exchanges.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
@@ -303,20 +306,40 @@ fn a_program_that_still_uses_a_removed_database_is_a_reason_to_refuse() {
     }
 }
 
-/// Commits a number after the other until it is told to end; answers the last.
-fn count_on(path: &Path, end: &std::sync::atomic::AtomicBool) -> u64 {
-    let connection = Connection::open(path).unwrap();
-    connection
-        .busy_timeout(std::time::Duration::from_secs(60))
-        .unwrap();
-    let mut last = 0;
-    while !end.load(std::sync::atomic::Ordering::Relaxed) {
-        last += 1;
+/// Somebody who commits a number after the other.
+#[derive(Default)]
+struct Writer {
+    last: AtomicU64,
+    end: AtomicBool,
+}
+
+impl Writer {
+    fn write(&self, path: &Path) {
+        let connection = Connection::open(path).unwrap();
+        connection.busy_timeout(Duration::from_secs(60)).unwrap();
+        // The harder for others to come in between.
         connection
-            .execute("INSERT INTO log VALUES (?1)", [format!("n{last:09}")])
+            .execute_batch("PRAGMA synchronous = OFF")
             .unwrap();
+        while !self.end.load(Relaxed) {
+            let number = format!("n{:09}", self.last.load(Relaxed) + 1);
+            connection
+                .execute("INSERT INTO log VALUES (?1)", [number])
+                .unwrap();
+            self.last.fetch_add(1, Relaxed);
+        }
     }
-    last
+
+    /// Waits until it has committed a few more.
+    fn await_more(&self) {
+        let (then, since) = (self.last.load(Relaxed), Instant::now());
+        while self.last.load(Relaxed) < then + 5 {
+            let is_late = since.elapsed() > Duration::from_secs(60);
+            self.end.fetch_or(is_late, Relaxed);
+            assert!(!is_late, "nobody writes");
+            std::thread::yield_now();
+        }
+    }
 }
 
 #[test]
@@ -331,19 +354,20 @@ fn whatever_was_committed_before_an_exchange_is_kept() {
         live.execute_batch(more).unwrap();
         drop(live);
         let target = sqlite(&path);
-        for round in 1..=3 {
+        for round in 1..=2 {
             let made = target
                 .restore(&taken, &RestoreOptions::default(), &world.context)
                 .unwrap();
-            let end = std::sync::atomic::AtomicBool::new(false);
-            let (made, last) = std::thread::scope(|scope| {
-                let writer = scope.spawn(|| count_on(&path, &end));
-                std::thread::sleep(std::time::Duration::from_millis(50));
+            let writer = Writer::default();
+            let made = std::thread::scope(|scope| {
+                scope.spawn(|| writer.write(&path));
+                writer.await_more();
                 let made = target.swap(made, &world.context);
-                std::thread::sleep(std::time::Duration::from_millis(50));
-                end.store(true, std::sync::atomic::Ordering::Relaxed);
-                (made.unwrap(), writer.join().unwrap())
+                writer.await_more();
+                writer.end.store(true, Relaxed);
+                made.unwrap()
             });
+            let last = writer.last.load(Relaxed);
             let kept = PathBuf::from(made.kept.unwrap());
             let numbers = "SELECT group_concat(what, ' ') FROM \
                            (SELECT what FROM log WHERE what LIKE 'n0%' ORDER BY what)";
