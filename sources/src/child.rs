@@ -26,6 +26,9 @@ const KEPT_LINE: usize = 1000;
 /// a process that left the group may hold it open.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// Longest pause between two looks whether a program has ended that closed its output.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
 /// Variables of ours that no program gets: what opens the repository.
 const OURS: [&str; 2] = ["HUCHA_PASSWORD", "HUCHA_NEW_PASSWORD"];
 
@@ -50,7 +53,7 @@ pub struct Spec<'a> {
     pub is_fed: bool,
     /// What becomes of its messages.
     pub errors: ErrorOutput,
-    /// Nothing read for so long: it hangs.
+    /// Nothing read for so long, or not ended so long after its last output: it hangs.
     pub stall: Option<Duration>,
     /// Who may stop it.
     pub stopper: &'a Stopper,
@@ -322,8 +325,27 @@ impl Child {
         Ok(())
     }
 
+    /// Who can kill it from elsewhere.
+    pub(crate) fn killer(&self) -> Killer {
+        Killer {
+            pid: self.child.id(),
+            stopper: self.stopper.clone(),
+        }
+    }
+
     /// Waits, then tells whether the program succeeded.
     fn end(&mut self) -> Result<(), ChildError> {
+        self.input = None;
+        if let Some(stall) = self.stall
+            && !ends_within(&self.child, stall)
+        {
+            // Its end was our doing: what counts is what it did not do.
+            let _ = self.reap(true);
+            let seconds = stall.as_secs();
+            return Err(self.failed(format!(
+                "closed its output, did not end within {seconds} s and was killed"
+            )));
+        }
         let status = self.reap(false);
         let name = self.name.clone();
         let how = match status {
@@ -339,11 +361,7 @@ impl Child {
     fn reap(&mut self, kill: bool) -> std::io::Result<ExitStatus> {
         let pid = self.child.id();
         if kill {
-            let state = lock(&self.stopper.state);
-            if state.children.contains(&pid) {
-                kill_group(pid);
-            }
-            drop(state);
+            drop(self.killer());
             #[cfg(not(unix))]
             self.child.kill()?;
         }
@@ -366,6 +384,54 @@ impl Drop for Child {
             let _ = self.reap(true);
         }
     }
+}
+
+/// Kills a program that runs, and everything in its process group, at the latest when dropped.
+#[derive(Debug)]
+pub(crate) struct Killer {
+    pid: u32,
+    stopper: Stopper,
+}
+
+impl Killer {
+    /// Kills; nothing happens when the program has ended.
+    pub(crate) fn kill(&self) {
+        let state = lock(&self.stopper.state);
+        if state.children.contains(&self.pid) {
+            kill_group(self.pid);
+        }
+    }
+}
+
+impl Drop for Killer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Whether the child ends so soon. It is left to be reaped.
+#[cfg(unix)]
+fn ends_within(child: &std::process::Child, limit: Duration) -> bool {
+    use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+    let how = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    let (since, mut pause) = (Instant::now(), Duration::from_micros(100));
+    loop {
+        match waitid(WaitId::Pid(Pid::from_child(child)), how) {
+            Ok(None) | Err(rustix::io::Errno::INTR) => {}
+            Ok(Some(_)) | Err(_) => return true,
+        }
+        let left = limit.saturating_sub(since.elapsed());
+        if left.is_zero() {
+            return false;
+        }
+        std::thread::sleep(pause.min(left));
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+#[cfg(not(unix))]
+fn ends_within(_: &std::process::Child, _: Duration) -> bool {
+    true
 }
 
 /// Waits until the child has ended, leaving it to be reaped so that its id stays its own; tells

@@ -4,8 +4,10 @@
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{
+    Receiver, RecvTimeoutError, SyncSender, TrySendError, channel, sync_channel,
+};
+use std::time::{Duration, Instant};
 
 use hucha_store::source::Profile;
 
@@ -14,7 +16,7 @@ use super::{
     Bytes, Capture, Captured, Context, Database, Preflight, RestoreOptions, Restored, Stored,
     Stream, Verified,
 };
-use crate::child::{Child, ChildError, Spec};
+use crate::child::{Child, ChildError, Killer, Spec};
 
 /// Pieces that wait for the command that looks at them.
 const AHEAD: usize = 16;
@@ -39,6 +41,11 @@ impl Program {
         }
     }
 }
+
+/// Pause before it is looked again whether such a command takes something.
+const PAUSE: Duration = Duration::from_millis(1);
+/// Longest wait for one that was killed.
+const KILLED: Duration = Duration::from_secs(1);
 
 /// A command as a process, by the name of its file in messages.
 fn spec<'c>(argv: &[OsString], context: &'c Context) -> Result<Spec<'c>, DatabaseError> {
@@ -176,19 +183,22 @@ impl Bytes for Printing {
 /// A command that is fed what another printed.
 struct Looking {
     pieces: SyncSender<Vec<u8>>,
-    fed: JoinHandle<()>,
-    judged: JoinHandle<Result<Vec<u8>, ChildError>>,
+    judged: Receiver<Result<Vec<u8>, ChildError>>,
+    killer: Killer,
+    /// How long it may take nothing, and how long it may go on when all was fed.
+    stall: Duration,
+    is_stuck: bool,
 }
 
 impl Looking {
     fn start(mut spec: Spec<'_>) -> Result<Looking, DatabaseError> {
         spec.is_fed = true;
-        // It may take its time once all was fed: how long the other one prints is not its matter.
-        spec.stall = None;
+        // It need not print anything while it is fed: how long that takes is not its matter.
+        let stall = spec.stall.take().unwrap_or(Duration::MAX);
         let mut child = Child::start(spec)?;
-        let input = child.input();
+        let (input, killer) = (child.input(), child.killer());
         let (pieces, waiting) = sync_channel::<Vec<u8>>(AHEAD);
-        let fed = std::thread::spawn(move || {
+        std::thread::spawn(move || {
             let Some(mut input) = input else { return };
             // One that has seen enough may close its input; the rest is taken and dropped.
             let mut open = true;
@@ -196,24 +206,52 @@ impl Looking {
                 open = open && input.write_all(&piece).is_ok();
             }
         });
-        let judged = std::thread::spawn(move || child.read_all(MOST));
+        let (judge, judged) = channel();
+        std::thread::spawn(move || {
+            // Nobody waits for it any more: it was given up.
+            let _ = judge.send(child.read_all(MOST));
+        });
         Ok(Looking {
             pieces,
-            fed,
             judged,
+            killer,
+            stall,
+            is_stuck: false,
         })
     }
 
     fn see(&mut self, bytes: &[u8]) {
-        // Nobody takes it: the end tells why.
-        let _ = self.pieces.send(bytes.to_vec());
+        let (since, mut piece) = (Instant::now(), bytes.to_vec());
+        while !self.is_stuck {
+            match self.pieces.try_send(piece) {
+                // Nobody takes it: the end tells why.
+                Ok(()) | Err(TrySendError::Disconnected(_)) => return,
+                Err(TrySendError::Full(back)) => piece = back,
+            }
+            self.is_stuck = since.elapsed() >= self.stall;
+            std::thread::sleep(PAUSE);
+        }
+        self.killer.kill();
     }
 
     fn end(self) -> Result<(), DatabaseError> {
         drop(self.pieces);
-        let panicked = || DatabaseError::new(Cause::Failed, "the verify command was lost");
-        self.fed.join().map_err(|_| panicked())?;
-        match self.judged.join().map_err(|_| panicked())? {
+        let seconds = self.stall.as_secs();
+        if self.is_stuck {
+            let how = format!("took nothing of what it was fed for {seconds} s and was killed");
+            return Err(hangs(&how));
+        }
+        let judged = self.judged.recv_timeout(self.stall).or_else(|e| match e {
+            RecvTimeoutError::Timeout => {
+                self.killer.kill();
+                // What it says now is our doing.
+                let _ = self.judged.recv_timeout(KILLED);
+                let how = format!("did not end within {seconds} s of its input and was killed");
+                Err(hangs(&how))
+            }
+            RecvTimeoutError::Disconnected => Err(hangs("was lost")),
+        });
+        match judged? {
             Ok(_) => Ok(()),
             Err(ChildError::Stopped { .. }) => Err(DatabaseError::stopped()),
             Err(error) => {
@@ -221,5 +259,66 @@ impl Looking {
                 Err(DatabaseError::new(Cause::Incomplete, what))
             }
         }
+    }
+}
+
+/// Such a command does not come to an end.
+fn hangs(how: &str) -> DatabaseError {
+    let what = format!("the verify command {how}");
+    DatabaseError::new(Cause::Incomplete, what)
+        .hint("does it end with its input? --stall-timeout says how long it may take")
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use crate::database::testing::{context, take};
+
+    fn shell(script: &str) -> Vec<OsString> {
+        ["sh", "-c", script].map(OsString::from).to_vec()
+    }
+
+    /// Takes a snapshot of a command that is looked at by another; answers what went wrong.
+    fn taken(script: &str, verify: &str) -> Result<(), DatabaseError> {
+        let keep = tempfile::tempdir().unwrap();
+        let mut context = context(keep.path());
+        context.stall = Duration::from_secs(1);
+        let verify = match verify {
+            "" => Vec::new(),
+            verify => shell(verify),
+        };
+        let begun = Instant::now();
+        let done = take(&Program::new(shell(script), verify).unwrap(), &context);
+        assert!(begun.elapsed() < Duration::from_secs(30), "{script}");
+        done.map(|_| ())
+    }
+
+    #[test]
+    fn a_command_that_does_not_end_is_given_up() {
+        let error = taken("echo hi; exec >&-; sleep 300", "").unwrap_err();
+        assert!(error.what.contains("closed its output"), "{error}");
+        assert!(error.what.contains("within 1 s"), "{error}");
+        taken("echo hi; exec >&-; sleep 0.3", "").unwrap();
+    }
+
+    #[test]
+    fn a_verify_command_that_does_not_end_is_given_up() {
+        for (script, verify, told) in [
+            (
+                "echo hi",
+                "cat >/dev/null; sleep 300",
+                "did not end within 1 s",
+            ),
+            ("echo hi", "exec >&-; sleep 300", "did not end within 1 s"),
+            ("head -c 9000000 /dev/zero", "sleep 300", "took nothing"),
+        ] {
+            let error = taken(script, verify).unwrap_err();
+            assert!(error.what.contains(told), "{verify}: {error}");
+            assert_eq!(error.cause, Cause::Incomplete);
+        }
+        taken("head -c 9000000 /dev/zero", "cat >/dev/null").unwrap();
+        taken("head -c 9000000 /dev/zero", "exec <&-").unwrap();
+        let error = taken("echo hi", "cat; exit 3").unwrap_err();
+        assert!(error.what.contains("refused it"), "{error}");
     }
 }

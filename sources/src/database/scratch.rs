@@ -2,7 +2,7 @@
 //! dropped; what a killed process left, the next one removes.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ use crate::owner::{is_leftover, temporary_name};
 const PREFIX: &str = "hucha-";
 /// A file in each that says by its name whose the folder is.
 const OWNERS: &str = "owner";
+/// More bytes than such a name has.
+const OWNER: u64 = 256;
 /// A folder of ours that says nothing of its owner was about to be made, or is a day old.
 const UNOWNED: Duration = Duration::from_secs(86_400);
 
@@ -94,7 +96,7 @@ fn random() -> [u8; 4] {
 
 /// Whether nobody needs a folder any more.
 fn is_left(path: &Path) -> bool {
-    match fs::read(path.join(OWNERS)) {
+    match owner(&path.join(OWNERS)) {
         Ok(owner) => is_leftover(&owner),
         Err(_) => {
             let changed = fs::metadata(path).and_then(|meta| meta.modified());
@@ -102,6 +104,32 @@ fn is_left(path: &Path) -> bool {
             age.is_ok_and(|age| age > UNOWNED)
         }
     }
+}
+
+/// Who owns a folder, as a file says that we have written: anything else that has its name might
+/// never end.
+#[cfg(unix)]
+fn owner(path: &Path) -> io::Result<Vec<u8>> {
+    use rustix::fs::{FileType, Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&file)?;
+    let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    if !is_file || stat.st_uid != rustix::process::geteuid().as_raw() {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    first_of(&File::from(file))
+}
+
+#[cfg(not(unix))]
+fn owner(path: &Path) -> io::Result<Vec<u8>> {
+    first_of(&File::open(path)?)
+}
+
+fn first_of(file: &File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(OWNER).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn make(path: &Path, with_parents: bool) -> io::Result<()> {
@@ -207,5 +235,25 @@ mod tests {
             "hucha-mine",
         ];
         assert_eq!(names(base), left);
+    }
+
+    /// Others may be able to write where we make folders.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_is_no_file_of_ours_says_nothing_and_holds_nobody_up() {
+        let keep = tempfile::tempdir().unwrap();
+        let base = keep.path();
+        let folder = |name: &str| {
+            fs::create_dir(base.join(name)).unwrap();
+            base.join(name).join(OWNERS)
+        };
+        let fifo = folder("hucha-0000000a");
+        let (mode, kind) = (rustix::fs::Mode::RUSR, rustix::fs::FileType::Fifo);
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, mode, 0).unwrap();
+        let gone = base.join("gone");
+        fs::write(&gone, crate::owner::leftover_name(1)).unwrap();
+        std::os::unix::fs::symlink(&gone, folder("hucha-0000000b")).unwrap();
+        Scratch::new(base.into()).clear();
+        assert_eq!(names(base), ["gone", "hucha-0000000a", "hucha-0000000b"]);
     }
 }

@@ -64,9 +64,20 @@ impl Settings {
     ) -> Result<Settings, DatabaseError> {
         let (plain, user) = without_lonely_user(typed);
         let url = Url::parse(&plain).map_err(|e| {
-            let what = format!("{typed:?} is no address of a source: {e}");
-            DatabaseError::setting(what).hint("like sqlite:///var/lib/shop/app.db")
+            let what = format!(
+                "{:?} is no address of a source: {e}",
+                without_secrets(typed)
+            );
+            DatabaseError::setting(what).hint(
+                "like sqlite:///var/lib/shop/app.db; in a name %2F stands for /, %23 for #, %3F \
+                 for ?",
+            )
         })?;
+        if url.fragment().is_some() {
+            // The standard drops what follows.
+            let what = format!("the address {:?} holds a #", without_secrets(typed));
+            return Err(DatabaseError::setting(what).hint("write %23 instead"));
+        }
         let has_password = user.is_some_and(|user| user.contains(':'));
         if url.password().is_some() || has_password {
             let what = format!(
@@ -232,6 +243,20 @@ fn wrong(name: &str, wanted: &str) -> DatabaseError {
     DatabaseError::setting(format!("the option {name} must be {wanted}"))
 }
 
+/// An address that may hold a password anywhere before its last `@`, or among its options.
+fn without_secrets(typed: &str) -> String {
+    let (scheme, rest) = match typed.split_once("//") {
+        Some((scheme, rest)) => (format!("{scheme}//"), rest),
+        None => (String::new(), typed),
+    };
+    let (user, place) = match rest.rsplit_once('@') {
+        Some((_, place)) => ("…@", place),
+        None => ("", rest),
+    };
+    let place = place.split('?').next().unwrap_or_default();
+    format!("{scheme}{user}{place}")
+}
+
 fn without_password(url: &Url) -> String {
     let mut url = url.clone();
     // It fails only for addresses that can have no password.
@@ -325,6 +350,25 @@ mod tests {
         let mut settings = Settings::of_address("postgres://db/x?password=geheim").unwrap();
         let error = settings.password().unwrap_err();
         assert!(!error.in_one().contains("geheim"));
+    }
+
+    #[test]
+    fn an_address_that_is_none_is_told_without_what_may_be_a_password() {
+        for typed in [
+            "mysql://root:s3/cr#et@db/shop",
+            "mysql://root:12/cr#et@db/shop",
+            "mysql://root:s3/cr@et@db/shop",
+            "mysql://root:s3/cr?et@db/shop?password=cret",
+            "mysql//root:s3/cret@db/shop",
+        ] {
+            let error = Settings::of_address(typed).map(|s| format!("{:?}", s.address));
+            let told = error.unwrap_err().in_one();
+            assert!(told.contains("…@db/shop"), "{typed}: {told}");
+            for secret in ["s3", "12", "cr", "et@", "root"] {
+                let told = told.replace("a secret", "");
+                assert!(!told.contains(secret), "{typed}: {told}");
+            }
+        }
     }
 
     #[test]

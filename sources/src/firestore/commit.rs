@@ -37,6 +37,9 @@ pub(super) struct Writer {
     new_only: bool,
     batch: Vec<Write>,
     bytes: usize,
+    /// Most writes in a request: fewer once the service has found one too big, whose indexes count
+    /// as well.
+    most: usize,
     made: Made,
     /// Those that were there and are others.
     pub kept: Remembered,
@@ -72,6 +75,7 @@ impl Writer {
             new_only,
             batch: Vec::new(),
             bytes: 0,
+            most: MOST_WRITES,
             made: Made {
                 file: BufWriter::new(file),
                 _folder: folder,
@@ -106,7 +110,7 @@ impl Writer {
     }
 
     fn add(&mut self, write: Write, size: usize) -> Result<(), DatabaseError> {
-        if self.batch.len() == MOST_WRITES || self.bytes + size > MOST_BYTES {
+        if self.batch.len() >= self.most || self.bytes + size > MOST_BYTES {
             self.flush()?;
         }
         self.batch.push(write);
@@ -117,18 +121,31 @@ impl Writer {
     /// Writes what waits.
     pub fn flush(&mut self) -> Result<(), DatabaseError> {
         self.bytes = 0;
-        let mut batch = std::mem::take(&mut self.batch);
+        let mut waiting = vec![std::mem::take(&mut self.batch)];
+        while let Some(batch) = waiting.pop() {
+            waiting.extend(self.write(batch)?);
+        }
+        Ok(())
+    }
+
+    /// Writes a batch. Where it is too big for the service, answers its halves, the first one last.
+    fn write(&mut self, mut batch: Vec<Write>) -> Result<Vec<Vec<Write>>, DatabaseError> {
         for _ in 0..ROUNDS {
             if batch.is_empty() {
-                return Ok(());
+                return Ok(Vec::new());
             }
             let clock = Arc::clone(&self.client.clock);
             self.ramp
                 .take(batch.len(), clock.as_ref(), &self.client.context)?;
             match self.commit(&batch) {
-                Ok(time) => return self.note(&batch, &time),
+                Ok(time) => return self.note(&batch, &time).map(|()| Vec::new()),
                 Err(e) if self.new_only && e.status == "ALREADY_EXISTS" => {
                     batch = self.without_those_there(batch)?;
+                }
+                Err(e) if batch.len() > 1 && is_too_big(&e) => {
+                    self.most = self.most.min(batch.len().div_ceil(2));
+                    let rest = batch.split_off(batch.len().div_ceil(2));
+                    return Ok(vec![rest, batch]);
                 }
                 Err(e) => return Err(e.error),
             }
@@ -250,6 +267,11 @@ impl Writer {
         }
         stay
     }
+}
+
+/// `Transaction too big. Decrease transaction size.`
+fn is_too_big(error: &CallError) -> bool {
+    error.status == "INVALID_ARGUMENT" && error.error.what.contains("too big")
 }
 
 fn delete_unchanged(client: &Client, all: &[(String, String)]) -> Result<Value, CallError> {

@@ -42,8 +42,9 @@ pub(super) struct Comparison<'a> {
     pub merge: Merge,
     /// Those that were there before and stay.
     pub kept: &'a Remembered,
-    /// The moment at which the database is read.
-    pub time: &'a str,
+    /// When the last of it was written. Each collection is read at a moment of its own, not before
+    /// that: the service forgets a moment that is long ago.
+    pub written: Option<&'a str>,
 }
 
 /// Compares.
@@ -68,7 +69,8 @@ pub(super) fn compare(
             selection: comparison.selection,
             context,
         };
-        let (there, _) = firestore.documents(client, &firestore.what(name, comparison.time))?;
+        let time = pages::moment_after(client, comparison.written)?;
+        let (there, _) = firestore.documents(client, &firestore.what(name, &time))?;
         side_by_side(&pair, there, &mut |side| {
             let (name, is_stored) = match &side {
                 Side::Stored(document) | Side::Both(document, _) => (&document.name, true),
@@ -135,7 +137,7 @@ pub(super) fn verify(
         selection: &Selection::default(),
         merge: Merge::Mirror,
         kept: &Remembered::default(),
-        time: &pages::moment(&client, false)?,
+        written: None,
     };
     compare(firestore, &client, &comparison, context)
 }

@@ -94,6 +94,21 @@ pub(super) fn moment(client: &Client, whole_minute: bool) -> Result<String, Data
     })
 }
 
+/// The moment of the service: just now, and not before the last write, which its microseconds cut
+/// short may be.
+pub(super) fn moment_after(client: &Client, write: Option<&str>) -> Result<String, DatabaseError> {
+    let now = moment(client, false)?;
+    let digits = |time: &str| {
+        let (seconds, fraction) = time.split_once('.').unwrap_or((time, ""));
+        let seconds = seconds.trim_end_matches('Z').to_owned();
+        (seconds, format!("{:0<9}", fraction.trim_end_matches('Z')))
+    };
+    Ok(match write {
+        Some(write) if digits(write) > digits(&now) => write.to_owned(),
+        _ => now,
+    })
+}
+
 fn whole_microseconds(time: &str) -> String {
     match time.trim_end_matches('Z').split_once('.') {
         Some((seconds, fraction)) => {
@@ -238,13 +253,15 @@ pub(super) fn cuts(
 ) -> Result<Option<Vec<String>>, DatabaseError> {
     let (mut all, mut token) = (Vec::new(), String::new());
     loop {
-        let body = json!({
+        let mut body = json!({
             "structuredQuery": {
                 "from": [{"collectionId": what.collection, "allDescendants": true}],
                 "orderBy": [{"field": {"fieldPath": "__name__"}, "direction": "ASCENDING"}]},
             "partitionCount": (parts - 1).to_string(), "pageToken": token,
-            "readTime": what.time,
         });
+        if !what.time.is_empty() {
+            body["readTime"] = Value::from(what.time.as_str());
+        }
         let answer = match client.post("", "partitionQuery", &body) {
             Err(e) if e.status == "UNIMPLEMENTED" => return Ok(None),
             answer => answer?,

@@ -4,16 +4,19 @@
 //! Firestore has no place beside a database where a restore could be made and exchanged later; so
 //! what becomes of documents that are there is said by [`Merge`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::client::Client;
 use super::commit::{Writer, unstopped};
 use super::compare::{Comparison, compare};
 use super::merge::{Pair, Selection, Side, collection, origin, side_by_side};
-use super::names::Place;
+use super::names::{Place, pattern};
 use super::{Firestore, USER, pages};
 use crate::database::error::DatabaseError;
-use crate::database::{Context, Merge, Part, RestoreOptions, Restored, Stored, Verified};
+use crate::database::{
+    Context, Merge, Part, RestoreOptions, Restored, Stored, Verified, compare_rows,
+};
 
 /// A restore on its way.
 struct Run<'a> {
@@ -48,14 +51,17 @@ pub(super) fn restore(
     };
     run.selection.check(stored)?;
     let mut writer = Writer::new(Arc::clone(&run.client), run.merge == Merge::NewOnly)?;
-    match run.write_and_compare(&mut writer) {
+    if let Err(error) = run.write_all(&mut writer) {
+        return Err(run.failed(writer, error));
+    }
+    match run.compare(&writer) {
         Ok(verified) => Ok(run.done(&writer, &verified)),
-        Err(error) => Err(run.failed(writer, error)),
+        Err(error) => Err(run.differs(&writer, error)),
     }
 }
 
 impl Run<'_> {
-    fn write_and_compare(&self, writer: &mut Writer) -> Result<Verified, DatabaseError> {
+    fn write_all(&self, writer: &mut Writer) -> Result<(), DatabaseError> {
         for stream in self.stored.streams() {
             let name = collection(stream);
             let patterns = stream.facts.rows.iter();
@@ -69,17 +75,16 @@ impl Run<'_> {
         if self.merge == Merge::Mirror {
             self.empty_others(writer)?;
         }
-        writer.flush()?;
-        let time = match &writer.time {
-            Some(time) => time.clone(),
-            None => pages::moment(&self.client, false)?,
-        };
+        writer.flush()
+    }
+
+    fn compare(&self, writer: &Writer) -> Result<Verified, DatabaseError> {
         let comparison = Comparison {
             stored: self.stored,
             selection: &self.selection,
             merge: self.merge,
             kept: &writer.kept,
-            time: &time,
+            written: writer.time.as_deref(),
         };
         compare(self.to, &self.client, &comparison, self.context)
     }
@@ -99,19 +104,31 @@ impl Run<'_> {
         };
         // As it is when it is asked: names that are written lie behind those that are read.
         let (there, _) = self.to.documents(&self.client, &self.to.what(name, ""))?;
-        side_by_side(&pair, there, &mut |side| match (side, self.merge) {
-            (Side::Stored(document), _) => writer.put(document),
-            (Side::There(document), Merge::Mirror) => writer.delete(document.name),
-            (Side::There(_), _) => Ok(()),
-            (Side::Both(stored, found), Merge::NewOnly) => writer.keep(&stored, &found),
-            (Side::Both(stored, found), _) => match stored.line()? == found.line()? {
-                true => {
-                    writer.there += 1;
-                    Ok(())
-                }
-                false => writer.put(stored),
-            },
-        })
+        let mut counted: BTreeMap<String, u64> = BTreeMap::new();
+        side_by_side(&pair, there, &mut |side| {
+            if let Side::Stored(document) | Side::Both(document, _) = &side {
+                *counted.entry(pattern(&document.name)).or_default() += 1;
+            }
+            match (side, self.merge) {
+                (Side::Stored(document), _) => writer.put(document),
+                (Side::There(document), Merge::Mirror) => writer.delete(document.name),
+                (Side::There(_), _) => Ok(()),
+                (Side::Both(stored, found), Merge::NewOnly) => writer.keep(&stored, &found),
+                (Side::Both(stored, found), _) => match stored.line()? == found.line()? {
+                    true => {
+                        writer.there += 1;
+                        Ok(())
+                    }
+                    false => writer.put(stored),
+                },
+            }
+        })?;
+        let rows = stream.into_iter().flat_map(|stream| &stream.facts.rows);
+        let rows = rows.filter(|(pattern, _)| self.selection.takes(pattern));
+        let rows: Vec<_> = rows.cloned().collect();
+        // What the snapshot itself has lost is no difference that others made.
+        let found = |name: &str| Some(counted.get(name).copied().unwrap_or(0));
+        compare_rows(&rows, &found).map(|_| ())
     }
 
     /// Empties collections that are not stored, when everything was.
@@ -149,6 +166,19 @@ impl Run<'_> {
             rows: verified.rows,
             kept: None,
             warnings,
+        }
+    }
+
+    /// All was written, but is not there as it is stored, or that cannot be seen. It stays: others
+    /// may have written meanwhile, which is no reason to take the rest away.
+    fn differs(&self, writer: &Writer, mut error: DatabaseError) -> DatabaseError {
+        error.what = format!(
+            "{}; all was written ({} documents, {} deleted) and stays",
+            error.what, writer.written, writer.deleted
+        );
+        match error.hint {
+            Some(_) => error,
+            None => error.hint("repeat the restore; documents that are there are kept"),
         }
     }
 

@@ -75,6 +75,7 @@ fn make(of: &SqlServer, context: &Context) -> Result<Made, DatabaseError> {
     let listed = catalog::database(&mut session, name)?;
     listed.online(name)?;
     let passing = exchange.passing();
+    session.remove_first(&passing.local);
     let before = catalog::counts(&mut session, name, &listed)?;
     session.tell(
         &sql::backup(name, &passing.server),

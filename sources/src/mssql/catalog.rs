@@ -54,6 +54,11 @@ pub(super) struct Listed {
     pub recovery: String,
     pub collation: String,
     pub is_encrypted: bool,
+    /// What no backup holds: the login that owns it, whether the server trusts it, and whether its
+    /// Service Broker is on.
+    pub owner: String,
+    pub is_trustworthy: bool,
+    pub has_broker: bool,
     /// Whether the login sees all tables, and what comes and goes in them.
     pub sees_tables: bool,
     pub sees_changes: bool,
@@ -82,7 +87,9 @@ pub(super) fn find(session: &mut Session<'_>, name: &str) -> Result<Option<Liste
     let sql = format!(
         "SELECT name, state_desc AS state, user_access_desc AS access, \
          recovery_model_desc AS recovery, collation_name AS collation, \
-         is_encrypted AS encrypted, {}, {} FROM sys.databases WHERE name = {}",
+         is_encrypted AS encrypted, SUSER_SNAME(owner_sid) AS owner, \
+         is_trustworthy_on AS trustworthy, is_broker_enabled AS broker, {}, {} \
+         FROM sys.databases WHERE name = {}",
         may("VIEW DEFINITION", "sees_tables"),
         may("VIEW DATABASE STATE", "sees_changes"),
         sql::text(name)
@@ -95,6 +102,9 @@ pub(super) fn find(session: &mut Session<'_>, name: &str) -> Result<Option<Liste
         recovery: row.text("recovery").to_owned(),
         collation: row.text("collation").to_owned(),
         is_encrypted: row.is("encrypted"),
+        owner: row.text("owner").to_owned(),
+        is_trustworthy: row.is("trustworthy"),
+        has_broker: row.is("broker"),
         sees_tables: row.is("sees_tables"),
         sees_changes: row.is("sees_changes"),
     }))

@@ -30,6 +30,7 @@ pub(super) fn restore(
     let name = free_name(&mut session, &to.database, &context.stamp)?;
     exchange.probe(&mut session)?;
     let passing = exchange.passing();
+    session.remove_first(&passing.local);
     write(stored, &passing, context)?;
     let header = catalog::header(&mut session, &passing.server)?;
     header.whole()?;

@@ -1,6 +1,7 @@
 //! A session with a server: connects, runs one statement after the other, waits for each as long
 //! as the server shows signs of life. Blocks; what is asynchronous stays in here.
 
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,6 +47,8 @@ pub(super) struct Session<'a> {
     came: Arc<AtomicU64>,
     context: &'a Context,
     server: String,
+    /// A file that goes before a statement is cancelled.
+    passing: Option<PathBuf>,
 }
 
 /// One line of an answer, by the names of its columns.
@@ -131,7 +134,14 @@ impl<'a> Session<'a> {
             came,
             context,
             server,
+            passing: None,
         })
+    }
+
+    /// A file of ours that goes at once when a statement is cancelled: the server may take longer
+    /// for that than we have.
+    pub fn remove_first(&mut self, local: &Path) {
+        self.passing = Some(local.to_owned());
     }
 
     /// Runs a statement and answers its first result.
@@ -210,6 +220,10 @@ impl<'a> Session<'a> {
 
     /// Lets the server end what it does. Whether it did is of no matter: the session is over.
     fn cancel(&mut self) {
+        if let Some(local) = &self.passing {
+            // What stays, or comes once more, goes with its owner.
+            let _ = std::fs::remove_file(local);
+        }
         let client = &mut self.client;
         let _ = self
             .runtime

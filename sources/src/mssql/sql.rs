@@ -74,9 +74,20 @@ pub(super) fn rename(from: &str, to: &str) -> String {
     format!("ALTER DATABASE {} MODIFY NAME = {}", name(from), name(to))
 }
 
-/// Throws everybody out of a database and gives it another name, in one go: nobody comes between.
-pub(super) fn take_name(from: &str, to: &str) -> String {
-    format!("{}; {}", access(from, Access::Single), rename(from, to))
+/// Enters a database.
+pub(super) fn enter(database: &str) -> String {
+    format!("USE {}", name(database))
+}
+
+/// Gives a database to a login.
+pub(super) fn give_to(database: &str, owner: &str) -> String {
+    let (database, owner) = (name(database), name(owner));
+    format!("ALTER AUTHORIZATION ON DATABASE::{database} TO {owner}")
+}
+
+/// Lets the server trust what is in a database.
+pub(super) fn trust(database: &str) -> String {
+    format!("ALTER DATABASE {} SET TRUSTWORTHY ON", name(database))
 }
 
 /// Removes a database, whoever uses it.

@@ -1,13 +1,14 @@
 //! The restored database in place of the live one: both change their names. Whoever uses the live
-//! one is thrown out, and nobody comes in while it is done. When the second name cannot be given,
-//! the first is given back.
+//! one is thrown out, and nobody comes in while it is done: the only place in it is ours. When the
+//! second name cannot be given, the first is given back.
 
+use super::catalog::Listed;
 use super::restore::free_beside;
 use super::session::{Patience, Session};
 use super::sql::{self, Access};
 use super::{SqlServer, catalog};
 use crate::child::Stopper;
-use crate::database::error::DatabaseError;
+use crate::database::error::{Cause, DatabaseError};
 use crate::database::{Context, Restored};
 
 /// Exchanges the live database with the restored one.
@@ -22,7 +23,8 @@ pub(super) fn swap(
         return Ok(restored);
     }
     let mut session = Session::open(of, context)?;
-    catalog::database(&mut session, &restored.name)?.online(&restored.name)?;
+    let fresh = catalog::database(&mut session, &restored.name)?;
+    fresh.online(&restored.name)?;
     let listed = catalog::database(&mut session, live)?;
     listed.online(live)?;
     let before = format!("before_restore_{}", context.stamp);
@@ -36,14 +38,16 @@ pub(super) fn swap(
             _ => Access::Multi,
         },
     };
-    let exchanged = names.exchange(&mut session);
-    drop(session);
-    if let Err(error) = exchanged {
+    if let Err(error) = names.exchange(&mut session) {
+        drop(session);
         return Err(names.undo(of, error, context));
     }
+    let mut warnings = restored.warnings.clone();
+    warnings.extend(names.carry_over(&mut session, &listed, &fresh));
     Ok(Restored {
         name: live.clone(),
         kept: Some(names.kept),
+        warnings,
         ..restored
     })
 }
@@ -65,11 +69,40 @@ impl Names<'_> {
             access,
         } = self;
         let doing = format!("exchange {live} with {new}");
-        let mut tell = |sql: &str| session.tell(sql, &doing, Patience::Short);
-        tell(&sql::take_name(live, kept))?;
-        tell(&sql::take_name(new, live))?;
-        tell(&sql::access(live, *access))?;
-        tell(&sql::access(kept, *access))
+        rename(session, (live, kept), *access, &doing)?;
+        rename(session, (new, live), *access, &doing)
+    }
+
+    /// Gives the restored one what no backup holds; answers a warning for what stays as it is.
+    fn carry_over(&self, session: &mut Session<'_>, old: &Listed, new: &Listed) -> Vec<String> {
+        let (live, mut warnings) = (self.live, Vec::new());
+        let mut set = |sql: &str, what: &str| {
+            let done = session.tell(sql, &format!("set what {live} was before"), Patience::Short);
+            let warning = |why: DatabaseError| {
+                format!(
+                    "{live} {what}, which could not be set ({}): {sql}",
+                    why.what
+                )
+            };
+            warnings.extend(done.err().map(warning));
+        };
+        if old.owner != new.owner && !old.owner.is_empty() {
+            let what = format!("belonged to {}", old.owner);
+            set(&sql::give_to(live, &old.owner), &what);
+        }
+        if old.is_trustworthy && !new.is_trustworthy {
+            set(&sql::trust(live), "was TRUSTWORTHY");
+        }
+        if old.has_broker && !new.has_broker {
+            // Two of one number cannot be on, and which of both shall be is not for us to say.
+            let (off, on) = (sql::name(&self.kept), sql::name(live));
+            warnings.push(format!(
+                "the Service Broker of {live} was on, and is off in the restored database: \
+                 ALTER DATABASE {off} SET DISABLE_BROKER WITH ROLLBACK IMMEDIATE; \
+                 ALTER DATABASE {on} SET ENABLE_BROKER WITH ROLLBACK IMMEDIATE"
+            ));
+        }
+        warnings
     }
 
     /// Gives both their names back, as far as they have changed them, and lets programs in again.
@@ -102,19 +135,38 @@ impl Names<'_> {
         } = self;
         let has_changed = catalog::find(session, kept)?.is_some();
         let doing = format!("give {live} its name back");
-        let mut tell = |sql: &str| session.tell(sql, &doing, Patience::Short);
-        let mut name = *live;
-        let mut given = Ok(());
-        if has_changed {
-            // Fails when the restored one has not got it yet; then nothing is in the way.
-            let _ = tell(&sql::rename(live, new));
-            given = tell(&sql::rename(kept, live));
-            if given.is_err() {
-                name = kept;
-            }
-        }
         // The restored one may be closed as well. It is of no matter to the live one.
-        let _ = tell(&sql::access(new, Access::Multi));
-        given.and(tell(&sql::access(name, *access)))
+        let open = |session: &mut Session<'_>| {
+            let _ = session.tell(&sql::access(new, Access::Multi), &doing, Patience::Short);
+        };
+        if !has_changed {
+            open(session);
+            return session.tell(&sql::access(live, *access), &doing, Patience::Short);
+        }
+        // Fails when the restored one has not got it yet; then nothing is in the way.
+        let _ = rename(session, (live, new), Access::Multi, &doing);
+        open(session);
+        rename(session, (kept, live), *access, &doing)
     }
+}
+
+/// Throws everybody out of a database, gives it another name, and lets in who may use it. We are in
+/// it meanwhile: it has one place, and whoever is first has that.
+fn rename(
+    session: &mut Session<'_>,
+    (from, to): (&str, &str),
+    access: Access,
+    doing: &str,
+) -> Result<(), DatabaseError> {
+    let mut tell = |sql: &str| session.tell(sql, doing, Patience::Short);
+    match tell(&sql::enter(from)) {
+        // Who may alter all databases need not be a user of each.
+        Err(e) if e.cause == Cause::Denied => {}
+        entered => entered?,
+    }
+    tell(&sql::access(from, Access::Single))?;
+    let renamed = tell(&sql::rename(from, to));
+    let name = if renamed.is_ok() { to } else { from };
+    let opened = tell(&sql::access(name, access));
+    renamed.and(opened).and(tell(&sql::enter("master")))
 }

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 
 use super::told;
 use crate::database::error::{Cause, DatabaseError};
@@ -144,11 +144,18 @@ fn properties(connection: &Connection) -> rusqlite::Result<Vec<(String, String)>
     names.iter().map(value).collect()
 }
 
-/// A warning when rows refer to rows that are not there.
+/// A warning when rows refer to rows that are not there, or SQLite cannot say whether they do: it
+/// runs databases whose foreign keys fit nothing.
 fn foreign_keys(connection: &Connection) -> rusqlite::Result<Option<String>> {
     let sql = "SELECT count(*), min(\"table\") FROM pragma_foreign_key_check";
-    let found: (u64, Option<String>) =
-        connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let found = connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)));
+    let found: (u64, Option<String>) = match found {
+        // SQL that does not fit, and no damage.
+        Err(e) if e.sqlite_error_code() == Some(ErrorCode::Unknown) => {
+            return Ok(Some(format!("foreign keys could not be checked: {e}")));
+        }
+        found => found?,
+    };
     Ok(match found {
         (0, _) => None,
         (rows, table) => Some(format!(

@@ -4,8 +4,8 @@
 //! ([`reading`]). Otherwise a writer waits for readers, so the file is copied as fast as the disk
 //! allows, by the online backup interface, into a private file, and that is read ([`copy`]). What
 //! was read is checked and counted before it counts as whole ([`check`]). A database that is not
-//! there is an error and never made; the file is never opened but through SQLite, which would lose
-//! its locks.
+//! there is an error and never made; the file is not opened but through SQLite, which would lose
+//! its locks (the exchange, [`swap`], closes it last).
 
 mod check;
 mod copy;
@@ -13,6 +13,9 @@ mod parts;
 mod reading;
 mod restore;
 pub(crate) mod rows;
+#[cfg(unix)]
+mod share;
+mod stale;
 mod swap;
 #[cfg(test)]
 mod tests;
@@ -112,17 +115,28 @@ fn open(path: &Path, busy: Duration) -> Result<Connection, DatabaseError> {
         let what = format!("{} is not there", path.display());
         return Err(DatabaseError::new(Cause::Absent, what).hint("is the path right?"));
     }
+    let log = std::fs::metadata(stale::companion(path, "-wal"));
+    let has_log = log.is_ok_and(|log| log.len() > 0);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     connection.busy_timeout(busy).map_err(failed)?;
-    // A program that only looks does not move the log into the file when it closes it last.
-    connection
-        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
-        .map_err(failed)?;
+    // A program that only looks does not move the log into the file when it closes it last. Where
+    // there is none, the files that were made for us go with us.
+    let keep_log = |keep| {
+        let keeps = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep);
+        keeps.map_err(failed)
+    };
+    keep_log(has_log)?;
     // The first real look at the file.
     connection
         .query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
         .map_err(failed)?;
+    #[cfg(unix)]
+    if let Err(error) = share::share(path) {
+        // What was made for us must not stay, whatever it costs.
+        keep_log(false)?;
+        return Err(error);
+    }
     Ok(connection)
 }
 
@@ -241,8 +255,8 @@ impl Database for Sqlite {
         restore::restore(self, stored, options, context)
     }
 
-    fn swap(&self, restored: Restored, _: &Context) -> Result<Restored, DatabaseError> {
-        swap::swap(self, restored)
+    fn swap(&self, restored: Restored, context: &Context) -> Result<Restored, DatabaseError> {
+        swap::swap(self, restored, context)
     }
 
     fn verify(&self, stored: &dyn Stored, _: &Context) -> Result<Verified, DatabaseError> {

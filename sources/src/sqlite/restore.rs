@@ -9,7 +9,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use super::check::{Depth, rows, sound, tables};
-use super::{Sqlite, parts, told};
+use super::{Sqlite, parts, stale, told};
 use crate::database::error::{Cause, DatabaseError};
 use crate::database::scratch::private_file;
 use crate::database::{Context, Part, RestoreOptions, Restored, Stored, Verified, compare_rows};
@@ -34,7 +34,10 @@ pub(super) fn restore(
         return parts::fill(to, stored, options, context);
     }
     let path = match to.path.try_exists() {
-        Ok(false) => to.path.clone(),
+        Ok(false) => {
+            stale::refuse_used(&to.path)?;
+            to.path.clone()
+        }
         _ => free(&to.path, &format!("restored-{}", context.stamp)),
     };
     let all = Temporary::beside(&path)?;
@@ -50,8 +53,11 @@ pub(super) fn restore(
             (part, verified)
         }
     };
-    made.place(&path)?;
-    Ok(restored(&path, &verified))
+    let warnings = made.place(&path, &context.stamp)?;
+    Ok(Restored {
+        warnings,
+        ..restored(&path, &verified)
+    })
 }
 
 pub(super) fn restored(path: &Path, verified: &Verified) -> Restored {
@@ -76,7 +82,9 @@ pub(super) fn free(path: &Path, what: &str) -> PathBuf {
         1 => beside(path, what),
         n => beside(path, &format!("{what}-{n}")),
     };
-    let is_free = |path: &PathBuf| path.try_exists().is_ok_and(|there| !there);
+    let is_free = |path: &PathBuf| {
+        path.try_exists().is_ok_and(|there| !there) && stale::companions(path).is_empty()
+    };
     let mut names = (1..1000).map(numbered);
     names.find(is_free).unwrap_or_else(|| beside(path, what))
 }
@@ -95,8 +103,9 @@ impl Temporary {
         Ok(Temporary(temporary))
     }
 
-    /// Gives it its name, unless something stands there.
-    pub fn place(self, path: &Path) -> Result<(), DatabaseError> {
+    /// Gives it its name, unless something stands there. Answers what was moved aside for that.
+    pub fn place(self, path: &Path, stamp: &str) -> Result<Vec<String>, DatabaseError> {
+        let moved = stale::move_aside(path, stamp)?;
         let placed = fs::File::open(&self.0)
             .and_then(|file| file.sync_all())
             .and_then(|()| fs::hard_link(&self.0, path));
@@ -109,17 +118,27 @@ impl Temporary {
                 let what = format!("{} cannot be put in place: {e}", path.display());
                 DatabaseError::new(Cause::Failed, what)
             }
-        })
+        })?;
+        let whole = stale::refuse_new(path).and_then(|()| {
+            stale::sync_folder(path).map_err(|e| {
+                let what = format!("{} cannot be put in place: {e}", path.display());
+                DatabaseError::new(Cause::Failed, what)
+            })
+        });
+        if whole.is_err() {
+            // Nothing of a restore that failed stays.
+            let _ = fs::remove_file(path);
+        }
+        whole.map(|()| moved)
     }
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
         // Of a file that was given its name this is the other name.
-        for end in ["", "-journal", "-wal", "-shm"] {
-            let mut name = self.0.clone().into_os_string();
-            name.push(end);
-            let _ = fs::remove_file(name);
+        let _ = fs::remove_file(&self.0);
+        for end in stale::ENDS {
+            let _ = fs::remove_file(stale::companion(&self.0, end));
         }
     }
 }

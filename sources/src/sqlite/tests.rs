@@ -1,6 +1,9 @@
 //! Live databases in both journal modes, parts of them, restores and exchanges.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
@@ -239,5 +242,268 @@ fn a_restore_over_a_live_one_is_beside_it_and_exchanged_on_request() {
             .filter(|name| name.contains("restored") || name.contains(".tmp"))
             .collect();
         assert!(names.is_empty(), "{names:?}");
+    }
+}
+
+/// A database whose commits are in its log, copied as a crash would leave them; nothing else.
+fn left_behind(path: &Path) {
+    let live = shop(path, "wal");
+    live.execute_batch("PRAGMA wal_checkpoint(TRUNCATE); DELETE FROM bare; DELETE FROM item")
+        .unwrap();
+    let log = super::stale::companion(path, "-wal");
+    let bytes = std::fs::read(&log).unwrap();
+    drop(live);
+    std::fs::remove_file(path).unwrap();
+    assert!(!bytes.is_empty() && !log.exists());
+    std::fs::write(&log, bytes).unwrap();
+}
+
+#[test]
+fn what_another_database_left_beside_the_name_does_not_get_into_a_restore() {
+    let world = world();
+    let path = world.folder.join("app.db");
+    drop(shop(&path, "wal"));
+    let taken = take(&sqlite(&path), &world.context).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    left_behind(&path);
+    let journal = super::stale::companion(&path, "-journal");
+    std::fs::write(&journal, "anything").unwrap();
+    let made = sqlite(&path)
+        .restore(&taken, &RestoreOptions::default(), &world.context)
+        .unwrap();
+    assert_eq!(value(&path, "SELECT count(*) FROM bare"), "Integer(2)");
+    assert_eq!(value(&path, "SELECT count(*) FROM item"), "Integer(2)");
+    sqlite(&path).verify(&taken, &world.context).unwrap();
+    assert_eq!(made.warnings.len(), 2, "{:?}", made.warnings);
+    for end in ["-wal", "-journal"] {
+        let aside = format!("app.db.before-restore-20261127_163000{end}");
+        assert!(world.folder.join(&aside).exists(), "{aside}");
+        assert!(made.warnings.iter().any(|w| w.contains(&aside)), "{made:?}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_program_that_still_uses_a_removed_database_is_a_reason_to_refuse() {
+    for journal in ["wal", "delete"] {
+        let world = world();
+        let path = world.folder.join("app.db");
+        let live = shop(&path, journal);
+        let taken = take(&sqlite(&path), &world.context).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let error = sqlite(&path)
+            .restore(&taken, &RestoreOptions::default(), &world.context)
+            .unwrap_err();
+        assert_eq!(error.cause, Cause::Locked, "{error}");
+        let process = format!("process {}", std::process::id());
+        assert!(error.what.contains(&process), "{error}");
+        assert!(!path.exists());
+        drop(live);
+        sqlite(&path)
+            .restore(&taken, &RestoreOptions::default(), &world.context)
+            .unwrap();
+        assert_eq!(value(&path, "SELECT count(*) FROM bare"), "Integer(2)");
+    }
+}
+
+/// Somebody who commits a number after the other.
+#[derive(Default)]
+struct Writer {
+    last: AtomicU64,
+    end: AtomicBool,
+}
+
+impl Writer {
+    fn write(&self, path: &Path) {
+        let connection = Connection::open(path).unwrap();
+        connection.busy_timeout(Duration::from_secs(60)).unwrap();
+        // The harder for others to come in between.
+        connection
+            .execute_batch("PRAGMA synchronous = OFF")
+            .unwrap();
+        while !self.end.load(Relaxed) {
+            let number = format!("n{:09}", self.last.load(Relaxed) + 1);
+            connection
+                .execute("INSERT INTO log VALUES (?1)", [number])
+                .unwrap();
+            self.last.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Waits until it has committed a few more.
+    fn await_more(&self) {
+        let (then, since) = (self.last.load(Relaxed), Instant::now());
+        while self.last.load(Relaxed) < then + 5 {
+            let is_late = since.elapsed() > Duration::from_secs(60);
+            self.end.fetch_or(is_late, Relaxed);
+            assert!(!is_late, "nobody writes");
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn whatever_was_committed_before_an_exchange_is_kept() {
+    for journal in ["wal", "delete"] {
+        let world = world();
+        let path = world.folder.join("app.db");
+        let live = shop(&path, journal);
+        let taken = take(&sqlite(&path), &world.context).unwrap();
+        let more = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 2000)
+                    INSERT INTO bare SELECT randomblob(2000) FROM n";
+        live.execute_batch(more).unwrap();
+        drop(live);
+        let target = sqlite(&path);
+        for round in 1..=2 {
+            let made = target
+                .restore(&taken, &RestoreOptions::default(), &world.context)
+                .unwrap();
+            let writer = Writer::default();
+            let made = std::thread::scope(|scope| {
+                scope.spawn(|| writer.write(&path));
+                writer.await_more();
+                let made = target.swap(made, &world.context);
+                writer.await_more();
+                writer.end.store(true, Relaxed);
+                made.unwrap()
+            });
+            let last = writer.last.load(Relaxed);
+            let kept = PathBuf::from(made.kept.unwrap());
+            let numbers = "SELECT group_concat(what, ' ') FROM \
+                           (SELECT what FROM log WHERE what LIKE 'n0%' ORDER BY what)";
+            let text = |path: &Path| {
+                let connection = Connection::open(path).unwrap();
+                let text: Option<String> = connection.query_row(numbers, [], |r| r.get(0)).unwrap();
+                text.unwrap_or_default()
+            };
+            let all = format!("{} {}", text(&kept), text(&path));
+            let all: Vec<&str> = all.split_whitespace().collect();
+            let expected: Vec<String> = (1..=last).map(|n| format!("n{n:09}")).collect();
+            assert_eq!(all, expected, "{journal}, round {round}");
+            let live = Connection::open(&path).unwrap();
+            live.execute("DELETE FROM log WHERE what LIKE 'n0%'", [])
+                .unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_exchange_that_fails_leaves_the_live_one_and_tells_what_it_leaves() {
+    let world = world();
+    let path = world.folder.join("app.db");
+    let live = shop(&path, "delete");
+    let taken = take(&sqlite(&path), &world.context).unwrap();
+    live.execute_batch("DELETE FROM bare").unwrap();
+    let address = format!("sqlite://{}?busy_timeout=1", path.display());
+    let target = Sqlite::new(Settings::of_address(&address).unwrap()).unwrap();
+    let made = target
+        .restore(&taken, &RestoreOptions::default(), &world.context)
+        .unwrap();
+    // A reader lets nobody write in this mode.
+    live.execute_batch("BEGIN; SELECT count(*) FROM item")
+        .unwrap();
+    live.query_row("SELECT count(*) FROM item", [], |_| Ok(()))
+        .unwrap();
+    let error = target.swap(made, &world.context).unwrap_err();
+    live.execute_batch("COMMIT").unwrap();
+    let kept = format!("{}.before-restore-20261127_163000", path.display());
+    assert!(error.in_one().contains(&kept), "{error:?}");
+    assert_eq!(
+        value(Path::new(&kept), "SELECT count(*) FROM item"),
+        "Integer(2)"
+    );
+    assert_eq!(value(&path, "SELECT count(*) FROM bare"), "Integer(0)");
+}
+
+#[test]
+fn a_foreign_key_that_fits_nothing_is_a_warning() {
+    let world = world();
+    let path = world.folder.join("app.db");
+    let live = shop(&path, "wal");
+    live.execute_batch(
+        "PRAGMA foreign_keys = OFF;
+         CREATE TABLE parent (name TEXT); CREATE TABLE child (p TEXT REFERENCES parent (name));
+         INSERT INTO child VALUES ('x')",
+    )
+    .unwrap();
+    let taken = take(&sqlite(&path), &world.context).unwrap();
+    let warnings = &taken.member.warnings;
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("foreign key mismatch"), "{warnings:?}");
+    assert_eq!(taken.rows()["child"], 1);
+}
+
+#[test]
+fn the_last_who_looks_takes_its_log_along_and_leaves_that_of_others() {
+    let world = world();
+    let path = world.folder.join("app.db");
+    drop(shop(&path, "wal"));
+    take(&sqlite(&path), &world.context).unwrap();
+    assert!(super::stale::companions(&path).is_empty());
+    // A log that a crash left is not ours to bring in.
+    let copy = world.folder.join("copy.db");
+    let live = shop(&copy, "wal");
+    let log = super::stale::companion(&copy, "-wal");
+    let (file, bytes) = (std::fs::read(&copy).unwrap(), std::fs::read(&log).unwrap());
+    drop(live);
+    std::fs::write(&copy, &file).unwrap();
+    std::fs::write(&log, &bytes).unwrap();
+    let taken = take(&sqlite(&copy), &world.context).unwrap();
+    assert_eq!(taken.rows()["bare"], 2);
+    assert_eq!(std::fs::read(&log).unwrap(), bytes);
+    assert_eq!(std::fs::read(&copy).unwrap(), file);
+}
+
+/// Runs something as another user in some groups, in a thread of its own; needs root.
+#[cfg(target_os = "linux")]
+fn as_user(uid: u32, gid: u32, groups: &[u32], run: impl FnOnce() + Send) {
+    use rustix::fs::{Gid, Uid};
+    let groups: Vec<Gid> = groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            rustix::thread::set_thread_groups(&groups).unwrap();
+            rustix::thread::set_thread_res_gid(gid, gid, gid).unwrap();
+            rustix::thread::set_thread_res_uid(uid, uid, uid).unwrap();
+            run();
+        });
+        thread.join().unwrap();
+    });
+}
+
+/// `daemon` has a database; somebody without a name is in a group that may write it.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_sqlite_makes_for_another_user_is_open_to_the_owner_or_nothing_is_read() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("!!! SKIPPED, needs root: SQLite databases of other users");
+        return;
+    }
+    let world = world();
+    let path = world.folder.join("app.db");
+    drop(shop(&path, "wal"));
+    let mode = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(&path, 0o660);
+    mode(&world.folder, 0o777);
+    let (daemon, other) = (1, 54_321);
+    for (group, works) in [(daemon, true), (other, false)] {
+        chown(&path, Some(daemon), Some(group)).unwrap();
+        as_user(other, 65_534, &[group], || {
+            let opened = sqlite(&path).open();
+            if works {
+                let made = std::fs::metadata(super::stale::companion(&path, "-wal")).unwrap();
+                assert_eq!((made.uid(), made.gid()), (other, group));
+                assert_eq!(made.mode() & 0o777, 0o660);
+            } else {
+                let error = opened.as_ref().map(|_| ()).unwrap_err();
+                assert_eq!(error.cause, Cause::Denied);
+                assert!(error.what.contains("user daemon"), "{error}");
+            }
+        });
+        let left = super::stale::companions(&path);
+        assert!(left.is_empty(), "{left:?}");
     }
 }

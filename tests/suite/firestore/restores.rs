@@ -261,3 +261,88 @@ fn a_damaged_stream_is_no_database() {
     let error = other.restore(&sqlite, &options(Merge::NewOnly, &[]), &scene.context);
     assert!(error.unwrap_err().what.contains("is a sqlite database"));
 }
+
+/// Nobody keeps others from writing into a database that is restored.
+#[test]
+fn what_others_write_meanwhile_is_told_and_undoes_nothing() {
+    let scene = scene();
+    many(&scene.fake, 1201);
+    let taken = take("firestore://shop", &scene.context).unwrap();
+    scene.fake.fail(Faults {
+        meddle_after: Some((2, "many/d00003")),
+        ..Faults::default()
+    });
+    let other = database("firestore://other/copy");
+    let error = other
+        .restore(&taken, &options(Merge::NewOnly, &[]), &scene.context)
+        .unwrap_err();
+    let told = error.in_one();
+    assert_eq!(error.cause, Cause::Differs, "{told}");
+    for part in ["many/d00003 is another", "1201 documents", "stays"] {
+        assert!(told.contains(part), "{told}");
+    }
+    assert_eq!(scene.fake.documents(OTHER).len(), 1201);
+}
+
+/// The service forgets a moment after an hour, and a restore may take longer than that.
+#[test]
+fn each_collection_is_compared_at_a_moment_of_its_own() {
+    let scene = scene();
+    fill(&scene.fake, SHOP);
+    let taken = take("firestore://shop", &scene.context).unwrap();
+    scene.fake.calls();
+    let other = database("firestore://other/copy?page_size=5");
+    other
+        .restore(&taken, &options(Merge::NewOnly, &[]), &scene.context)
+        .unwrap();
+    let calls = scene.fake.calls();
+    let times = calls.iter().filter_map(|call| call.read_time.clone());
+    let times: std::collections::BTreeSet<String> = times.collect();
+    assert_eq!(times.len(), taken.streams.len(), "{times:?}");
+}
+
+#[test]
+fn a_restore_reads_what_is_there_over_several_connections() {
+    let scene = scene();
+    fill(&scene.fake, SHOP);
+    let taken = take("firestore://shop", &scene.context).unwrap();
+    let other = database("firestore://other/copy?partitions=3");
+    for merge in [Merge::NewOnly, Merge::Mirror] {
+        let restored = other
+            .restore(&taken, &options(merge, &[]), &scene.context)
+            .unwrap();
+        assert_eq!(restored.rows, 98);
+    }
+}
+
+/// The entries of indexes count as well, so nobody knows what is too big before it was tried.
+#[test]
+fn batches_that_are_too_big_are_halved_and_stay_small() {
+    let scene = scene();
+    many(&scene.fake, 1201);
+    let taken = take("firestore://shop", &scene.context).unwrap();
+    scene.fake.calls();
+    scene.fake.fail(Faults {
+        most_writes: Some(100),
+        ..Faults::default()
+    });
+    let other = database("firestore://other/copy");
+    let restored = other
+        .restore(&taken, &options(Merge::NewOnly, &[]), &scene.context)
+        .unwrap();
+    assert_eq!(restored.rows, 1201);
+    let calls = scene.fake.calls();
+    let refused = calls.iter().filter(|call| call.code == 400).count();
+    assert!((1..=7).contains(&refused), "{refused} were refused");
+    assert_eq!(scene.fake.documents(OTHER).len(), 1201);
+    // One document that is too big alone is an error, and nothing stays.
+    scene.fake.fail(Faults {
+        most_writes: Some(0),
+        ..Faults::default()
+    });
+    let none = database("firestore://none");
+    let error = none
+        .restore(&taken, &options(Merge::NewOnly, &[]), &scene.context)
+        .unwrap_err();
+    assert!(error.what.contains("too big"), "{error}");
+}

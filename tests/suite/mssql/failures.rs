@@ -120,6 +120,33 @@ fn whoever_stops_a_backup_cancels_it() {
     stage.assert_clean();
 }
 
+/// The server may take longer to end a backup than a stopped program has.
+#[test]
+fn the_file_of_a_stopped_backup_goes_before_the_server_has_ended() {
+    let stage = Stage::new();
+    let mut engine = stage.fake.engine();
+    (engine.switches.hold_backup, engine.switches.is_deaf) = (true, true);
+    drop(engine);
+    let stopper = stage.context.stopper.clone();
+    std::thread::scope(|scope| {
+        let taking = scope.spawn(|| stage.take("users"));
+        stage.fake.await_held();
+        assert_eq!(super::names(&stage.folder()).len(), 1);
+        stopper.stop();
+        let since = std::time::Instant::now();
+        while !super::names(&stage.folder()).is_empty() {
+            // The command line lets a run that is stopped go on for two seconds.
+            assert!(since.elapsed().as_secs() < 2, "the file is there");
+            std::thread::yield_now();
+        }
+        assert!(stage.fake.engine().is_held, "it has ended");
+        stage.fake.release();
+        let error = taking.join().unwrap().unwrap_err();
+        assert_eq!(error.cause, Cause::Stopped);
+    });
+    stage.assert_clean();
+}
+
 #[test]
 fn a_restore_that_fails_leaves_no_database() {
     let stage = Stage::new();

@@ -271,3 +271,64 @@ fn the_restored_one_in_place_of_the_live_one() {
     assert_eq!(rows(kept), (121, "RESTRICTED_USER".to_owned()));
     stage.assert_clean();
 }
+
+/// A database that is closed has one place, and whoever comes first has it.
+#[test]
+fn nobody_takes_the_only_place_in_a_database_that_is_exchanged() {
+    let stage = Stage::new();
+    let taken = stage.take("users").unwrap();
+    let target = stage.plain("users");
+    let made = target
+        .restore(&taken, &RestoreOptions::default(), &stage.context)
+        .unwrap();
+    stage.fake.engine().switches.intruder = true;
+    let kept = "users_before_restore_20261127_163000";
+    stage.fake.engine().switches.refused_names = vec!["users".to_owned()];
+    let error = target.swap(made.clone(), &stage.context).unwrap_err();
+    assert_told(&error, Cause::Failed, "could not exchange users");
+    assert_eq!(stage.names(), ["users", made.name.as_str()]);
+    target.swap(made, &stage.context).unwrap();
+    assert_eq!(stage.names(), ["users", kept]);
+    let engine = stage.fake.engine();
+    for database in engine.databases.values() {
+        assert_eq!(database.access, "MULTI_USER");
+        assert!(!database.is_taken);
+    }
+}
+
+#[test]
+fn what_no_backup_holds_is_carried_over_or_told() {
+    for denied in [false, true] {
+        let stage = Stage::new();
+        let taken = stage.take("users").unwrap();
+        let mut engine = stage.fake.engine();
+        let live = engine.databases.get_mut("users").unwrap();
+        live.owner = "o]brien".to_owned();
+        (live.is_trustworthy, live.has_broker) = (true, true);
+        engine.switches.deny_settings = denied;
+        drop(engine);
+        let target = stage.plain("users");
+        let made = target
+            .restore(&taken, &RestoreOptions::default(), &stage.context)
+            .unwrap();
+        let made = target.swap(made, &stage.context).unwrap();
+        let told = made.warnings.join("\n");
+        let engine = stage.fake.engine();
+        let live = &engine.databases["users"];
+        let (owner, trusted) = (live.owner.as_str(), live.is_trustworthy);
+        match denied {
+            false => assert_eq!((owner, trusted), ("o]brien", true)),
+            true => {
+                assert_eq!((owner, trusted), ("hucha", false));
+                for sql in [
+                    "DATABASE::[users] TO [o]]brien]",
+                    "[users] SET TRUSTWORTHY ON",
+                ] {
+                    assert!(told.contains(sql), "{told}");
+                }
+            }
+        }
+        assert!(told.contains("[users] SET ENABLE_BROKER"), "{told}");
+        assert_eq!(made.warnings.len(), if denied { 3 } else { 1 }, "{told}");
+    }
+}

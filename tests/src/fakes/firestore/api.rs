@@ -359,6 +359,9 @@ fn commit(asked: &Asked<'_>, call: &mut Call) -> Answer {
     }
     let is_lost = {
         let mut faults = asked.shared.faults.lock().unwrap();
+        if faults.most_writes.is_some_and(|most| writes.len() > most) {
+            return Err(bad("Transaction too big. Decrease transaction size."));
+        }
         if let Some(left) = &mut faults.deny_commits_after {
             if *left == 0 && writes.iter().any(|write| write.get("update").is_some()) {
                 let said = "Missing or insufficient permissions.";
@@ -382,6 +385,7 @@ fn commit(asked: &Asked<'_>, call: &mut Call) -> Answer {
         });
         store.put(&asked.root, asked.short(target(write))?, fields, time);
     }
+    meddle(asked, &mut store);
     let results = vec![json!({"updateTime": to_text(time)}); writes.len()];
     let body = json!({"writeResults": results, "commitTime": to_text(time)});
     match is_lost {
@@ -392,6 +396,21 @@ fn commit(asked: &Asked<'_>, call: &mut Call) -> Answer {
             retry_after: None,
             is_lost: true,
         }),
+    }
+}
+
+/// What somebody else writes meanwhile.
+fn meddle(asked: &Asked<'_>, store: &mut Store) {
+    let mut faults = asked.shared.faults.lock().unwrap();
+    match &mut faults.meddle_after {
+        Some((0, name)) => {
+            let (name, time) = (*name, store.tick());
+            faults.meddle_after = None;
+            let fields = json!({"by": {"stringValue": "somebody else"}});
+            store.put(&asked.root, name, Some(fields), time);
+        }
+        Some((left, _)) => *left -= 1,
+        None => {}
     }
 }
 

@@ -64,6 +64,10 @@ pub struct Faults {
     pub deny: bool,
     /// Commits are refused after so many more.
     pub deny_commits_after: Option<u32>,
+    /// Commits of more writes are too big, although the documented limit is another.
+    pub most_writes: Option<usize>,
+    /// After so many more commits somebody else writes this document into the same database.
+    pub meddle_after: Option<(u32, &'static str)>,
     /// So many calls are answered with 429 and 503.
     pub busy: u32,
     /// How many seconds such an answer asks to wait.

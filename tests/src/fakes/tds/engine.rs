@@ -40,6 +40,12 @@ pub struct Switches {
     pub break_backup: bool,
     /// A backup waits in its middle, and says nothing.
     pub hold_backup: bool,
+    /// Whoever cancels a backup that waits must wait as well.
+    pub is_deaf: bool,
+    /// Somebody else takes the place in a database for a single user, whenever it is free.
+    pub intruder: bool,
+    /// The login may not set owners, and what makes a database trustworthy.
+    pub deny_settings: bool,
     /// A byte of a backup changes once it is written.
     pub flip: bool,
     /// A backup ends early, and the server does not notice.
@@ -79,6 +85,14 @@ pub struct Database {
     pub is_encrypted: bool,
     /// Whether a transaction is open when a backup begins.
     pub has_open_transaction: bool,
+    /// The login that owns it.
+    pub owner: String,
+    /// Whether it is trusted by the server.
+    pub is_trustworthy: bool,
+    /// Whether its Service Broker is on.
+    pub has_broker: bool,
+    /// Whether somebody else has the only place in it.
+    pub is_taken: bool,
     /// Rows that came or went, by table.
     pub changes: BTreeMap<String, u64>,
 }
@@ -154,6 +168,7 @@ impl Database {
             state: "ONLINE".to_owned(),
             access: "MULTI_USER".to_owned(),
             collation: "Modern_Spanish_CI_AS".to_owned(),
+            owner: "hucha".to_owned(),
             ..Database::default()
         };
         for (table, rows) in tables {

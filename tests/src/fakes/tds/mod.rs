@@ -213,13 +213,13 @@ impl Session {
         while engine.switches.hold_backup {
             engine.is_held = true;
             self.shared.changed.notify_all();
-            if self.is_wanted() {
+            if self.is_wanted() && !engine.switches.is_deaf {
                 engine.is_held = false;
                 return true;
             }
             engine = wait(&self.shared.changed, engine);
         }
         engine.is_held = false;
-        false
+        engine.switches.is_deaf && self.is_wanted()
     }
 }

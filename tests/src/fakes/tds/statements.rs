@@ -59,7 +59,11 @@ impl Session {
             }
         }
         if let Some((found, [])) = matched(pieces, "ALTER DATABASE [] MODIFY NAME = []") {
-            return Some(rename(engine, found[0], found[1], reply));
+            let renamed = rename(engine, found[0], found[1], reply);
+            if renamed.is_ok() && self.database == found[0] {
+                self.database = found[1].to_owned();
+            }
+            return Some(renamed);
         }
         if let Some((found, [])) = matched(pieces, "DROP DATABASE []") {
             let dropped = engine.databases.remove(found[0]);
@@ -70,7 +74,17 @@ impl Session {
             matched(pieces, "ALTER DATABASE [] SET")
             && matched(rest, "WITH ROLLBACK IMMEDIATE").is_some()
         {
-            return Some(set_access(engine, found[0], access, reply));
+            let is_in = self.database == found[0];
+            return Some(set_access(engine, found[0], access, is_in, reply));
+        }
+        if let Some((found, [])) = matched(pieces, "ALTER DATABASE [] SET TRUSTWORTHY ON") {
+            return Some(set(engine, found[0], reply, |d| d.is_trustworthy = true));
+        }
+        let give = "ALTER AUTHORIZATION ON DATABASE : : [] TO []";
+        if let Some((found, [])) = matched(pieces, give) {
+            return Some(set(engine, found[0], reply, |d| {
+                d.owner = found[1].to_owned();
+            }));
         }
         if let Some((found, [])) = matched(pieces, "DBCC CHECKDB ( '' ) WITH NO_INFOMSGS") {
             return Some(check(engine, found[0], reply));
@@ -90,7 +104,21 @@ impl Session {
     }
 
     fn enter(&mut self, name: &str, reply: &mut Reply<'_>) -> Answer {
-        let is_there = self.shared.engine().databases.contains_key(name);
+        let is_there = {
+            let mut engine = self.shared.engine();
+            if engine.databases.get(name).is_some_and(|d| d.is_taken) {
+                let words = format!(
+                    "Database '{name}' is already open and can only have one user at a time."
+                );
+                return Err(vec![Said::new(924, 14, words)]);
+            }
+            let intruder = engine.switches.intruder;
+            let is_other = name != self.database;
+            if let Some(left) = engine.databases.get_mut(&self.database) {
+                left.is_taken |= intruder && is_other && left.access == "SINGLE_USER";
+            }
+            engine.databases.contains_key(name)
+        };
         if name != "master" && !is_there {
             let words = format!(
                 "Database '{name}' does not exist. Make sure that the name is \
@@ -368,6 +396,7 @@ fn restored(
         state: "ONLINE".to_owned(),
         access: "MULTI_USER".to_owned(),
         collation: head.collation,
+        owner: "hucha".to_owned(),
         ..Database::default()
     })
 }
@@ -423,6 +452,10 @@ fn rename(engine: &mut Engine, from: &str, to: &str, reply: &mut Reply<'_>) -> A
         let words = format!("Database '{to}' already exists. Choose a different database name.");
         return Err(vec![Said::new(1801, 16, words)]);
     }
+    if engine.databases.get(from).is_some_and(|d| d.is_taken) {
+        let words = "The database could not be exclusively locked to perform the operation.";
+        return Err(vec![Said::new(5030, 16, words)]);
+    }
     let Some(database) = engine.databases.remove(from) else {
         return Err(no_permission(from));
     };
@@ -445,12 +478,42 @@ fn no_permission(name: &str) -> Vec<Said> {
     vec![Said::new(5011, 14, words)]
 }
 
-fn set_access(engine: &mut Engine, name: &str, access: &str, reply: &mut Reply<'_>) -> Answer {
+/// `is_in`: whether who asks is in that database.
+fn set_access(
+    engine: &mut Engine,
+    name: &str,
+    access: &str,
+    is_in: bool,
+    reply: &mut Reply<'_>,
+) -> Answer {
+    let intruder = engine.switches.intruder;
     let database = engine
         .databases
         .get_mut(name)
         .ok_or_else(|| no_permission(name))?;
+    if database.is_taken {
+        let words = format!(
+            "Changes to the state or options of database '{name}' cannot be made at this time. \
+             The database is in single-user mode, and a user is currently connected to it."
+        );
+        return Err(vec![Said::new(5064, 16, words)]);
+    }
     database.access = access.to_owned();
+    database.is_taken = intruder && !is_in && access == "SINGLE_USER";
+    reply.done(0, 0);
+    Ok(())
+}
+
+/// Sets something that not everybody may set.
+fn set(
+    engine: &mut Engine,
+    name: &str,
+    reply: &mut Reply<'_>,
+    change: impl FnOnce(&mut Database),
+) -> Answer {
+    let denied = engine.switches.deny_settings;
+    let found = engine.databases.get_mut(name).filter(|_| !denied);
+    change(found.ok_or_else(|| no_permission(name))?);
     reply.done(0, 0);
     Ok(())
 }
@@ -514,6 +577,9 @@ fn databases(engine: &Engine, pieces: &[Piece], reply: &mut Reply<'_>) {
             text("FULL"),
             text(&database.collation),
             Cell::Bit(database.is_encrypted),
+            text(&database.owner),
+            Cell::Bit(database.is_trustworthy),
+            Cell::Bit(database.has_broker),
             Cell::Int(Some(1)),
             Cell::Int(Some(i64::from(!engine.switches.hide_changes))),
         ]
@@ -525,6 +591,9 @@ fn databases(engine: &Engine, pieces: &[Piece], reply: &mut Reply<'_>) {
         "recovery",
         "collation",
         "encrypted",
+        "owner",
+        "trustworthy",
+        "broker",
         "sees_tables",
         "sees_changes",
     ];
