@@ -20,6 +20,9 @@ use crate::database::scratch::PrivateFolder;
 /// Most bytes that an answer has.
 const MOST: usize = 256 << 20;
 
+/// Whatever else is set, a dump makes and uses no database.
+pub(super) const ONE_DATABASE: [&str; 2] = ["--skip-databases", "--skip-all-databases"];
+
 /// Variables by which programs would be led elsewhere, or told what stands in the option file.
 const OTHERS: [&str; 6] = [
     "MYSQL_PWD",
@@ -51,6 +54,8 @@ pub(super) struct Access<'a> {
     pub client: Tool,
     pub server: Version,
     database: String,
+    /// Seconds that statements wait for locks of other programs; `None`: as the server has it.
+    pub patience: Option<u32>,
 }
 
 impl Mysql {
@@ -67,6 +72,7 @@ impl Mysql {
             server: client.version,
             client,
             database: self.database.clone(),
+            patience: None,
         };
         let answer = access.ask(
             None,
@@ -214,7 +220,7 @@ impl Access<'_> {
         database: Option<&str>,
         sql: &str,
     ) -> Result<Vec<Vec<String>>, DatabaseError> {
-        let printed = self.run(self.client_command(database), sql)?;
+        let printed = self.run(self.client_command(database), self.patient(sql))?;
         let text = String::from_utf8_lossy(&printed);
         Ok(text
             .lines()
@@ -237,11 +243,28 @@ impl Access<'_> {
 
     /// Runs what a dump client wrote.
     pub fn load(&self, database: &str, sql: &str) -> Result<(), DatabaseError> {
+        self.load_with(self.client_command(Some(database)), sql)
+    }
+
+    /// Runs what a dump client wrote, and goes on when a statement fails, of which nothing is told.
+    pub fn load_what_goes(&self, database: &str, sql: &str) -> Result<(), DatabaseError> {
         let mut command = self.client_command(Some(database));
+        command.arg("--force");
+        self.load_with(command, sql)
+    }
+
+    fn load_with(&self, mut command: Command, sql: &str) -> Result<(), DatabaseError> {
         // Line ends within routines stay as they are.
         command.arg("--binary-mode");
-        self.run(command, super::filter::without_sandbox(sql))
-            .map(drop)
+        let sql = self.patient(super::filter::without_sandbox(sql));
+        self.run(command, sql).map(drop)
+    }
+
+    fn patient(&self, sql: &str) -> String {
+        match self.patience {
+            None => sql.to_owned(),
+            Some(seconds) => format!("SET SESSION lock_wait_timeout = {seconds};\n{sql}"),
+        }
     }
 
     /// What the dump client writes of a database, or of some of its tables or views.
@@ -258,7 +281,10 @@ impl Access<'_> {
             "--skip-dump-date",
             "--comments",
             "--quote-names",
+            // Definitions need no lock, and one would be waited for.
+            "--skip-lock-tables",
         ]);
+        command.args(ONE_DATABASE);
         if tool.version.product == Product::MySql {
             command.args(["--set-gtid-purged=OFF", "--no-tablespaces"]);
         }
@@ -278,7 +304,7 @@ impl Access<'_> {
     }
 
     /// Feeds a program, and answers what it prints.
-    pub fn run(&self, command: Command, sql: &str) -> Result<Vec<u8>, DatabaseError> {
+    pub fn run(&self, command: Command, sql: impl Into<Vec<u8>>) -> Result<Vec<u8>, DatabaseError> {
         let name = name_of(&command);
         let mut spec = self.context.spec(&name, command);
         spec.is_fed = true;
@@ -287,10 +313,10 @@ impl Access<'_> {
         let failed = |e| told(e, Doing::Asking, &self.database);
         let mut child = Child::start(spec).map_err(failed)?;
         let input = child.input();
-        let sql = sql.to_owned();
+        let sql = sql.into();
         let writer = std::thread::spawn(move || {
             // What the program did not take, it tells itself.
-            input.map(|mut input| input.write_all(sql.as_bytes()))
+            input.map(|mut input| input.write_all(&sql))
         });
         let printed = child.read_all(MOST).map_err(failed);
         let _ = writer.join();

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use hucha_store::member::StreamFacts;
 use hucha_store::source::Profile;
 
-use super::access::{Access, name_of};
+use super::access::{Access, ONE_DATABASE, name_of};
 use super::filter::Unboxed;
 use super::inventory::{self, Inventory};
 use super::scan::Scanner;
@@ -57,7 +57,7 @@ impl Mysql {
 
     fn dump_command(&self, access: &Access<'_>, tool: &Tool, before: &Inventory) -> Command {
         let mut command = access.command(&tool.path);
-        command.args(OPTIONS);
+        command.args(OPTIONS).args(ONE_DATABASE);
         match self.part {
             Part::All => {}
             Part::Schema => drop(command.arg("--no-data")),
@@ -246,6 +246,14 @@ impl Dumping<'_> {
             if n == 0 {
                 self.scanner.finish(&mut self.tally);
                 self.is_over = true;
+            }
+            if let Some(what) = &self.tally.away {
+                let name = &self.from.database;
+                let what = format!("the dump of {name} has {what} in it, and is not of it alone");
+                return Err(DatabaseError::new(Cause::Tool, what)
+                    .hint("a dump must be of one database; look at the dump client"));
+            }
+            if self.is_over {
                 self.prove()?;
             }
         }

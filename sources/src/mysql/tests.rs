@@ -1,5 +1,6 @@
 //! Against a real MariaDB server, which the tests start themselves: it has to be installed.
 
+mod exact;
 mod failing;
 mod parts;
 mod swapped;

@@ -138,7 +138,7 @@ fn before_a_dump() {
 }
 
 /// A program of ours in front of the vendor's.
-fn fake(world: &World, name: &str, script: &str) -> String {
+pub(super) fn fake(world: &World, name: &str, script: &str) -> String {
     let folder = world.folder.join("tools");
     std::fs::create_dir_all(&folder).unwrap();
     let path = folder.join(name);
