@@ -28,6 +28,7 @@ mod filter;
 mod grants;
 mod inventory;
 mod restore;
+mod routine_grants;
 mod scan;
 mod sections;
 mod swap;
