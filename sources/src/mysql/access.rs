@@ -9,9 +9,9 @@ use std::process::Command;
 
 use zeroize::Zeroizing;
 
-use super::Mysql;
 use super::told::{Doing, told};
 use super::tools::{self, Product, Tool, Version};
+use super::{Mysql, option_file};
 use crate::child::Child;
 use crate::database::Context;
 use crate::database::error::{Cause, DatabaseError};
@@ -24,13 +24,12 @@ const MOST: usize = 256 << 20;
 pub(super) const ONE_DATABASE: [&str; 2] = ["--skip-databases", "--skip-all-databases"];
 
 /// Variables by which programs would be led elsewhere, or told what stands in the option file.
-const OTHERS: [&str; 6] = [
+const OTHERS: [&str; 5] = [
     "MYSQL_PWD",
     "MYSQL_HOST",
     "MYSQL_TCP_PORT",
     "MYSQL_UNIX_PORT",
     "MYSQL_GROUP_SUFFIX",
-    "MYSQL_TEST_LOGIN_FILE",
 ];
 
 /// How connections are encrypted.
@@ -113,7 +112,7 @@ impl Mysql {
                 let what = format!("the option file {} is not there", path.display());
                 return Err(DatabaseError::new(Cause::Absent, what));
             }
-            let _ = writeln!(*text, "!include {}", path.display());
+            option_file::connection(path, &mut text)?;
         }
         text.push_str("[client]\n");
         let mut set = |name: &str, value: &str| {
@@ -194,6 +193,11 @@ impl Access<'_> {
         for name in OTHERS {
             command.env_remove(name);
         }
+        // MySQL's clients read `~/.mylogin.cnf` after all else unless another one is named.
+        command.env(
+            "MYSQL_TEST_LOGIN_FILE",
+            self.folder.path().join("no-login-file"),
+        );
         command
     }
 
@@ -256,7 +260,7 @@ impl Access<'_> {
     fn load_with(&self, mut command: Command, sql: &str) -> Result<(), DatabaseError> {
         // Line ends within routines stay as they are.
         command.arg("--binary-mode");
-        let sql = self.patient(super::filter::without_sandbox(sql));
+        let sql = self.patient(&super::filter::of_any_database(sql));
         self.run(command, sql).map(drop)
     }
 
@@ -358,6 +362,17 @@ fn first_field(xml: &str) -> Option<String> {
     let (text, _) = rest.split_once("</field>")?;
     let plain = text.replace("&lt;", "<").replace("&gt;", ">");
     Some(plain.replace("&quot;", "\"").replace("&amp;", "&"))
+}
+
+/// A condition of SQL: a column of `information_schema` has the name of a database. It compares
+/// without case, also where names are told apart by it; the first half lets the server look at
+/// one database only.
+pub(super) fn is_database(column: &str, name: &str) -> String {
+    let name = literal(name);
+    format!(
+        "{column} = {name} AND (@@lower_case_table_names <> 0 \
+         OR CAST({column} AS BINARY) = CAST({name} AS BINARY))"
+    )
 }
 
 /// A name in SQL.

@@ -87,7 +87,7 @@ fn pour(
         // A number that does not fit ends the client, and with it the transaction.
         last.push_str(&format!(
             "SELECT IF(COUNT(*) = {rows}, 0, (SELECT 1 UNION SELECT 2)) FROM {};\n",
-            quoted(table)
+            verify::with_history(there, table)
         ));
     }
     last.push_str("COMMIT;\n");

@@ -13,6 +13,13 @@ use crate::database::{Part, RestoreOptions};
 /// clients do not understand it.
 const SANDBOX: &[u8] = b"/*M!999999\\- enable the sandbox mode */";
 
+/// Of the session: rows may say themselves since when and until when they count.
+const HISTORY: &[u8] = b"system_versioning_insert_history";
+
+fn contains(text: &[u8], what: &[u8]) -> bool {
+    text.windows(what.len()).any(|window| window == what)
+}
+
 /// Takes the sandbox line away from the beginning of a dump.
 #[derive(Debug, Default)]
 pub(super) struct Unboxed {
@@ -64,12 +71,12 @@ impl Unboxed {
     }
 }
 
-/// A dump without that line.
-pub(super) fn without_sandbox(dump: &str) -> &str {
-    match dump.as_bytes().starts_with(SANDBOX) {
-        true => dump.split_once('\n').map_or("", |(_, rest)| rest),
-        false => dump,
-    }
+/// A whole dump as any database takes it: without that line, and without its own name.
+pub(super) fn of_any_database(dump: &str) -> String {
+    let mut filter = Filter::new(&RestoreOptions::default(), Events::AsStored);
+    let mut out = filter.feed(dump.as_bytes()).to_vec();
+    out.extend_from_slice(filter.finish());
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// Lets a part of a dump through.
@@ -176,8 +183,11 @@ impl Kept {
             return true;
         }
         let is_rows = matches!(section, Section::Rows(_));
+        // Lets a table's history in, and stands in front of and behind what locks the table.
+        let of_history = head.starts_with(b"/*M!101100 SET") && contains(head, HISTORY);
         let of_part = match self.part {
             Part::All => true,
+            Part::Schema | Part::Data if of_history => self.part == Part::Data,
             Part::Schema => !is_rows,
             // Locking would end the transaction in which rows are restored.
             Part::Data => is_rows && unit == Unit::Statement && head.starts_with(b"INSERT INTO"),

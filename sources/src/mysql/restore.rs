@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::process::Command;
 
-use super::access::{Access, literal, name_of, quoted};
+use super::access::{Access, is_database, name_of, quoted};
 use super::filter::{Events, Filter};
 use super::inventory::{self, Inventory};
 use super::told::{Doing, told};
@@ -361,7 +361,6 @@ fn quiet(access: &Access<'_>, name: &str) -> Result<Option<String>, DatabaseErro
 
 /// A warning when something runs as a user who is not there. Nothing when that cannot be seen.
 fn definers(access: &Access<'_>, name: &str) -> Option<String> {
-    let name_sql = literal(name);
     let mut sql = String::new();
     for (table, column) in [
         ("views", "table_schema"),
@@ -371,7 +370,8 @@ fn definers(access: &Access<'_>, name: &str) -> Option<String> {
     ] {
         sql.push_str(&format!(
             "SELECT DISTINCT 'definer', definer FROM information_schema.{table} \
-             WHERE {column} = {name_sql};\n"
+             WHERE {};\n",
+            is_database(column, name)
         ));
     }
     sql.push_str("SELECT 'user', CONCAT(user, '@', host) FROM mysql.user;\n");

@@ -3,6 +3,7 @@
 mod exact;
 mod failing;
 mod parts;
+mod seen;
 mod swapped;
 mod whole;
 
