@@ -5,7 +5,7 @@
 //! Between the dropping of triggers and views and their making again, well under a second, writers
 //! of the live database do without them. What fails is taken back.
 
-use super::access::{Access, literal, quoted};
+use super::access::{Access, is_database, quoted};
 use super::dump::listed;
 use super::inventory::{self, Inventory};
 use super::restore::{Made, charset};
@@ -153,11 +153,12 @@ impl Side {
 
     /// Fails when something of it cannot change places.
     fn can_move(&self, access: &Access<'_>) -> Result<(), DatabaseError> {
-        let name = literal(&self.name);
         let sql = format!(
             "SELECT DISTINCT CONCAT(table_schema, '.', table_name) \
              FROM information_schema.key_column_usage \
-             WHERE referenced_table_schema = {name} AND table_schema <> {name} LIMIT 3"
+             WHERE {} AND NOT ({}) LIMIT 3",
+            is_database("referenced_table_schema", &self.name),
+            is_database("table_schema", &self.name)
         );
         let outside = access.ask(None, &sql)?;
         let refused = |what: String| {
@@ -270,6 +271,8 @@ fn exchange(access: &Access<'_>, live: &Side, new: &Side, kept: &str) -> Result<
         access,
         out.chain(new.moves(&new.name, &live.name)).collect(),
     )?;
+    // What is made there from here on takes the collation over.
+    alter(access, &live.name, &new.had)?;
     // What is kept must not do what the new one does as well.
     move_events(access, &live.name, kept, |_, _| "DISABLE")?;
     move_events(access, &new.name, &live.name, |_, event| {
@@ -281,8 +284,7 @@ fn exchange(access: &Access<'_>, live: &Side, new: &Side, kept: &str) -> Result<
     undress(access, &live.name, Undress::Routines)?;
     access.load(&live.name, &new.routines)?;
     new.dress(&live.name, access)?;
-    live.dress(kept, access)?;
-    alter(access, &live.name, &new.had)
+    live.dress(kept, access)
 }
 
 fn alter(access: &Access<'_>, database: &str, like: &Inventory) -> Result<(), DatabaseError> {
@@ -326,6 +328,7 @@ fn take_back(
         let back = back.chain(live.moves(kept, &live.name)).collect();
         failures.note(rename(access, back));
     }
+    failures.note(alter(access, &live.name, &live.had));
     failures.note(undress(access, &live.name, Undress::Routines));
     for sql in [&live.routines, &live.triggers, &live.views] {
         failures.note(access.load_what_goes(&live.name, sql));
@@ -366,7 +369,9 @@ fn events_back(
     };
     let moved_in = inventory::take(access, kept)?.events;
     if moved_in.len() == live.had.events.len() {
-        // Those that are there now came from the new one.
+        // Those that are there now came from the new one, and take the collation of where they
+        // are along.
+        alter(access, &live.name, &new.had)?;
         move_events(access, &live.name, &new.name, |name, _| was(new, name))?;
     }
     move_events(access, kept, &live.name, |name, _| was(live, name))
