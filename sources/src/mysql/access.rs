@@ -9,9 +9,9 @@ use std::process::Command;
 
 use zeroize::Zeroizing;
 
-use super::Mysql;
 use super::told::{Doing, told};
 use super::tools::{self, Product, Tool, Version};
+use super::{Mysql, option_file};
 use crate::child::Child;
 use crate::database::Context;
 use crate::database::error::{Cause, DatabaseError};
@@ -20,14 +20,16 @@ use crate::database::scratch::PrivateFolder;
 /// Most bytes that an answer has.
 const MOST: usize = 256 << 20;
 
+/// Whatever else is set, a dump makes and uses no database.
+pub(super) const ONE_DATABASE: [&str; 2] = ["--skip-databases", "--skip-all-databases"];
+
 /// Variables by which programs would be led elsewhere, or told what stands in the option file.
-const OTHERS: [&str; 6] = [
+const OTHERS: [&str; 5] = [
     "MYSQL_PWD",
     "MYSQL_HOST",
     "MYSQL_TCP_PORT",
     "MYSQL_UNIX_PORT",
     "MYSQL_GROUP_SUFFIX",
-    "MYSQL_TEST_LOGIN_FILE",
 ];
 
 /// How connections are encrypted.
@@ -51,6 +53,8 @@ pub(super) struct Access<'a> {
     pub client: Tool,
     pub server: Version,
     database: String,
+    /// Seconds that statements wait for locks of other programs; `None`: as the server has it.
+    pub patience: Option<u32>,
 }
 
 impl Mysql {
@@ -67,6 +71,7 @@ impl Mysql {
             server: client.version,
             client,
             database: self.database.clone(),
+            patience: None,
         };
         let answer = access.ask(
             None,
@@ -107,7 +112,7 @@ impl Mysql {
                 let what = format!("the option file {} is not there", path.display());
                 return Err(DatabaseError::new(Cause::Absent, what));
             }
-            let _ = writeln!(*text, "!include {}", path.display());
+            option_file::connection(path, &mut text)?;
         }
         text.push_str("[client]\n");
         let mut set = |name: &str, value: &str| {
@@ -188,6 +193,11 @@ impl Access<'_> {
         for name in OTHERS {
             command.env_remove(name);
         }
+        // MySQL's clients read `~/.mylogin.cnf` after all else unless another one is named.
+        command.env(
+            "MYSQL_TEST_LOGIN_FILE",
+            self.folder.path().join("no-login-file"),
+        );
         command
     }
 
@@ -214,7 +224,7 @@ impl Access<'_> {
         database: Option<&str>,
         sql: &str,
     ) -> Result<Vec<Vec<String>>, DatabaseError> {
-        let printed = self.run(self.client_command(database), sql)?;
+        let printed = self.run(self.client_command(database), self.patient(sql))?;
         let text = String::from_utf8_lossy(&printed);
         Ok(text
             .lines()
@@ -237,11 +247,28 @@ impl Access<'_> {
 
     /// Runs what a dump client wrote.
     pub fn load(&self, database: &str, sql: &str) -> Result<(), DatabaseError> {
+        self.load_with(self.client_command(Some(database)), sql)
+    }
+
+    /// Runs what a dump client wrote, and goes on when a statement fails, of which nothing is told.
+    pub fn load_what_goes(&self, database: &str, sql: &str) -> Result<(), DatabaseError> {
         let mut command = self.client_command(Some(database));
+        command.arg("--force");
+        self.load_with(command, sql)
+    }
+
+    fn load_with(&self, mut command: Command, sql: &str) -> Result<(), DatabaseError> {
         // Line ends within routines stay as they are.
         command.arg("--binary-mode");
-        self.run(command, super::filter::without_sandbox(sql))
-            .map(drop)
+        let sql = self.patient(&super::filter::of_any_database(sql));
+        self.run(command, sql).map(drop)
+    }
+
+    fn patient(&self, sql: &str) -> String {
+        match self.patience {
+            None => sql.to_owned(),
+            Some(seconds) => format!("SET SESSION lock_wait_timeout = {seconds};\n{sql}"),
+        }
     }
 
     /// What the dump client writes of a database, or of some of its tables or views.
@@ -258,7 +285,10 @@ impl Access<'_> {
             "--skip-dump-date",
             "--comments",
             "--quote-names",
+            // Definitions need no lock, and one would be waited for.
+            "--skip-lock-tables",
         ]);
+        command.args(ONE_DATABASE);
         if tool.version.product == Product::MySql {
             command.args(["--set-gtid-purged=OFF", "--no-tablespaces"]);
         }
@@ -278,7 +308,7 @@ impl Access<'_> {
     }
 
     /// Feeds a program, and answers what it prints.
-    pub fn run(&self, command: Command, sql: &str) -> Result<Vec<u8>, DatabaseError> {
+    pub fn run(&self, command: Command, sql: impl Into<Vec<u8>>) -> Result<Vec<u8>, DatabaseError> {
         let name = name_of(&command);
         let mut spec = self.context.spec(&name, command);
         spec.is_fed = true;
@@ -287,10 +317,10 @@ impl Access<'_> {
         let failed = |e| told(e, Doing::Asking, &self.database);
         let mut child = Child::start(spec).map_err(failed)?;
         let input = child.input();
-        let sql = sql.to_owned();
+        let sql = sql.into();
         let writer = std::thread::spawn(move || {
             // What the program did not take, it tells itself.
-            input.map(|mut input| input.write_all(sql.as_bytes()))
+            input.map(|mut input| input.write_all(&sql))
         });
         let printed = child.read_all(MOST).map_err(failed);
         let _ = writer.join();
@@ -332,6 +362,17 @@ fn first_field(xml: &str) -> Option<String> {
     let (text, _) = rest.split_once("</field>")?;
     let plain = text.replace("&lt;", "<").replace("&gt;", ">");
     Some(plain.replace("&quot;", "\"").replace("&amp;", "&"))
+}
+
+/// A condition of SQL: a column of `information_schema` has the name of a database. It compares
+/// without case, also where names are told apart by it; the first half lets the server look at
+/// one database only.
+pub(super) fn is_database(column: &str, name: &str) -> String {
+    let name = literal(name);
+    format!(
+        "{column} = {name} AND (@@lower_case_table_names <> 0 \
+         OR CAST({column} AS BINARY) = CAST({name} AS BINARY))"
+    )
 }
 
 /// A name in SQL.

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use hucha_store::member::StreamFacts;
 use hucha_store::source::Profile;
 
-use super::access::{Access, name_of};
+use super::access::{Access, ONE_DATABASE, name_of};
+use super::chosen::Chosen;
 use super::filter::Unboxed;
 use super::inventory::{self, Inventory};
 use super::scan::Scanner;
@@ -37,7 +38,7 @@ pub(super) fn preflight(from: &Mysql, context: &Context) -> Result<Preflight, Da
     let access = from.access(context)?;
     let tool = tools::dump(access.server, &from.tool_dir, context)?;
     inventory::take(&access, &from.database)?;
-    grants::check(&access, &from.database, from.is_whole())?;
+    grants::check(&access, from)?;
     Ok(Preflight {
         server: format!("{} {}", access.server.product.name(), access.server),
         tool: tool.shown(),
@@ -46,18 +47,25 @@ pub(super) fn preflight(from: &Mysql, context: &Context) -> Result<Preflight, Da
 
 impl Mysql {
     /// Whether all tables are asked for, so that none may be out of sight.
-    fn is_whole(&self) -> bool {
+    pub(super) fn is_whole(&self) -> bool {
         self.tables.is_empty()
     }
 
     /// Whether events and routines are dumped.
-    fn has_others(&self) -> bool {
+    pub(super) fn has_others(&self) -> bool {
         self.is_whole() && self.part != Part::Data
     }
 
-    fn dump_command(&self, access: &Access<'_>, tool: &Tool, before: &Inventory) -> Command {
+    /// All but the name of the database.
+    fn dump_command(
+        &self,
+        access: &Access<'_>,
+        tool: &Tool,
+        before: &Inventory,
+        chosen: &Chosen,
+    ) -> Command {
         let mut command = access.command(&tool.path);
-        command.args(OPTIONS);
+        command.args(OPTIONS).args(ONE_DATABASE);
         match self.part {
             Part::All => {}
             Part::Schema => drop(command.arg("--no-data")),
@@ -78,11 +86,65 @@ impl Mysql {
                 command.arg("--column-statistics=0");
             }
         }
-        for name in before.things.keys().filter(|name| !self.wants(name)) {
+        for name in before.things.keys().filter(|name| !chosen.has(name)) {
             command.arg(format!("--ignore-table={}.{name}", self.database));
         }
-        command.arg("--").arg(&self.database);
         command
+    }
+
+    /// Tables that are chosen, keep their history, and whose rows are dumped.
+    fn versioned<'b>(&self, before: &'b Inventory, chosen: &Chosen) -> Vec<&'b str> {
+        let all = before.things.iter().filter(|(name, thing)| {
+            self.part != Part::Schema && thing.is_versioned() && chosen.has(name)
+        });
+        all.map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// Whether the client dumps histories.
+    fn with_history(
+        &self,
+        access: &Access<'_>,
+        tool: &Tool,
+        before: &Inventory,
+        chosen: &Chosen,
+    ) -> bool {
+        let versioned = self.versioned(before, chosen);
+        // With a history that goes by transactions the client would give up.
+        !versioned.is_empty()
+            && !versioned
+                .iter()
+                .any(|name| before.by_transaction.contains(*name))
+            && tools::about(&tool.path, "--help", access.context)
+                .is_ok_and(|help| help.contains("--dump-history"))
+    }
+
+    /// What a dump does not keep.
+    fn losses(&self, before: &Inventory, chosen: &Chosen, with_history: bool) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let versioned = self.versioned(before, chosen);
+        if !with_history && !versioned.is_empty() {
+            warnings.push(format!(
+                "the history of {} is not in the dump, only rows that count now: the client \
+                 cannot dump it",
+                listed(&versioned)
+            ));
+        }
+        let floats = before.floats.iter().map(String::as_str).filter(|name| {
+            let is_table = before
+                .things
+                .get(*name)
+                .is_some_and(|thing| thing.has_rows());
+            is_table && chosen.has(name)
+        });
+        let floats: Vec<&str> = floats.collect();
+        if self.part != Part::Schema && !floats.is_empty() {
+            warnings.push(format!(
+                "columns of type FLOAT have only six digits in a dump, and may lose the last \
+                 ones: {}; DOUBLE and DECIMAL do not",
+                listed(&floats)
+            ));
+        }
+        warnings
     }
 }
 
@@ -94,13 +156,17 @@ pub(super) fn capture<'a>(
     let access = from.access(context)?;
     let tool = tools::dump(access.server, &from.tool_dir, context)?;
     let before = inventory::take(&access, &from.database)?;
-    let unknown = grants::check(&access, &from.database, from.is_whole())?;
-    let chosen = before.things.keys().filter(|name| from.wants(name)).count();
-    if chosen == 0 && !before.things.is_empty() {
-        let what = format!("{} has no table that is asked for", from.database);
-        return Err(DatabaseError::new(Cause::Absent, what).hint("see tables, exclude_tables"));
+    let unknown = grants::check(&access, from)?;
+    let chosen = Chosen::of(from, &access, &before)?;
+    let with_history = from.with_history(&access, &tool, &before, &chosen);
+    let mut warnings: Vec<String> = unknown.into_iter().collect();
+    warnings.extend(chosen.left_out.clone());
+    warnings.extend(from.losses(&before, &chosen, with_history));
+    let mut command = from.dump_command(&access, &tool, &before, &chosen);
+    if with_history {
+        command.arg("--dump-history");
     }
-    let command = from.dump_command(&access, &tool, &before);
+    command.arg("--").arg(&from.database);
     let name = name_of(&command);
     let child = Child::start(context.spec(&name, command))?;
     let ended = Arc::new(Mutex::new(None));
@@ -111,6 +177,7 @@ pub(super) fn capture<'a>(
         scanner: Scanner::new(),
         tally: Tally::default(),
         before: before.clone(),
+        chosen: chosen.clone(),
         ready: Vec::new(),
         taken: 0,
         buffer: vec![0; 1 << 16],
@@ -129,9 +196,9 @@ pub(super) fn capture<'a>(
         at_once: 1,
         end: Box::new(move || {
             let said = lock(&ended).take().unwrap_or_default();
-            let mut warnings: Vec<String> = unknown.into_iter().chain(said).collect();
+            warnings.extend(said);
             let after = inventory::take(&access, &from.database)?;
-            warnings.extend(from.compare(&before, &after)?);
+            warnings.extend(from.compare(&before, &after, &chosen)?);
             Ok(Captured {
                 form: "plain".to_owned(),
                 warnings,
@@ -162,17 +229,22 @@ impl Mysql {
     }
 
     /// What changed while the dump was made.
-    fn compare(&self, before: &Inventory, after: &Inventory) -> Result<Vec<String>, DatabaseError> {
+    fn compare(
+        &self,
+        before: &Inventory,
+        after: &Inventory,
+        chosen: &Chosen,
+    ) -> Result<Vec<String>, DatabaseError> {
         let mut warnings = Vec::new();
         let loose = before.loose_tables();
-        let loose: Vec<&str> = loose.into_iter().filter(|name| self.wants(name)).collect();
+        let loose: Vec<&str> = loose.into_iter().filter(|name| chosen.has(name)).collect();
         if !loose.is_empty() && self.part != Part::Schema {
             warnings.push(format!(
                 "no transaction covers {}: rows that were written meanwhile may be in it or not",
                 listed(&loose)
             ));
         }
-        for (name, thing) in before.things.iter().filter(|(name, _)| self.wants(name)) {
+        for (name, thing) in before.things.iter().filter(|(name, _)| chosen.has(name)) {
             let engine = after.things.get(name).map(|thing| &thing.engine);
             if thing.is_table() && engine.is_some_and(|engine| *engine != thing.engine) {
                 let what = format!(
@@ -217,6 +289,7 @@ struct Dumping<'a> {
     scanner: Scanner,
     tally: Tally,
     before: Inventory,
+    chosen: Chosen,
     /// Bytes that were read, to be handed on.
     ready: Vec<u8>,
     /// How many of them were.
@@ -246,6 +319,14 @@ impl Dumping<'_> {
             if n == 0 {
                 self.scanner.finish(&mut self.tally);
                 self.is_over = true;
+            }
+            if let Some(what) = &self.tally.away {
+                let name = &self.from.database;
+                let what = format!("the dump of {name} has {what} in it, and is not of it alone");
+                return Err(DatabaseError::new(Cause::Tool, what)
+                    .hint("a dump must be of one database; look at the dump client"));
+            }
+            if self.is_over {
                 self.prove()?;
             }
         }
@@ -265,7 +346,7 @@ impl Dumping<'_> {
         let missing = |(table, thing): &(&String, &inventory::Thing)| {
             let rows = self.tally.rows.contains_key(*table);
             let made = self.tally.tables.contains(*table);
-            self.from.wants(table)
+            self.chosen.has(table)
                 && match (thing.is_view(), self.from.part) {
                     (true, Part::Data) => false,
                     (true, _) => !self.tally.views.contains(*table),
@@ -282,9 +363,7 @@ impl Dumping<'_> {
             return Err(incomplete(what)
                 .hint("it was dropped or renamed meanwhile, or the user may not read it"));
         }
-        if self.from.has_others() && self.from.excluded.is_empty() {
-            self.prove_others()?;
-        }
+        self.prove_others()?;
         let words = self.child.words();
         let words = words.into_iter().filter(|word| !word.is_empty());
         *lock(&self.ended) = Some(words.collect());
@@ -292,7 +371,13 @@ impl Dumping<'_> {
     }
 
     fn prove_others(&self) -> Result<(), DatabaseError> {
-        let (had, has) = (self.before.others(), self.tally.others);
+        let mut had = self.before.others(|name| self.chosen.has(name));
+        let has = self.tally.others;
+        if self.from.part == Part::Data {
+            had = Others::default();
+        } else if !self.from.has_others() {
+            (had.events, had.routines) = (0, 0);
+        }
         let pairs = |others: Others| {
             [
                 ("sequences", others.sequences),

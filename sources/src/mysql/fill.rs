@@ -6,8 +6,10 @@
 
 use super::access::{Access, quoted};
 use super::dump::listed;
+use super::filter::Events;
 use super::inventory::{self, Inventory};
-use super::restore::{check_kind, expected, feed};
+use super::restore::{Around, check_kind, expected, feed};
+use super::sections::Tally;
 use super::{Mysql, tools, verify};
 use crate::child::Stopper;
 use crate::database::error::{Cause, DatabaseError};
@@ -85,12 +87,22 @@ fn pour(
         // A number that does not fit ends the client, and with it the transaction.
         last.push_str(&format!(
             "SELECT IF(COUNT(*) = {rows}, 0, (SELECT 1 UNION SELECT 2)) FROM {};\n",
-            quoted(table)
+            verify::with_history(there, table)
         ));
     }
     last.push_str("COMMIT;\n");
-    let first = "SET autocommit = 0;\nSTART TRANSACTION;\n";
-    feed(stored, options, access, &to.database, first, &last)?;
+    let around = Around {
+        first: "SET autocommit = 0;\nSTART TRANSACTION;\n",
+        last: &last,
+    };
+    feed(
+        stored,
+        options,
+        access,
+        &to.database,
+        around,
+        Events::AsStored,
+    )?;
     verify::compare(access, &to.database, there, expected)
 }
 
@@ -148,7 +160,7 @@ impl<'a> Triggers<'a> {
         let tool = tools::dump(access.server, &to.tool_dir, access.context)?;
         let options = ["--no-create-info", "--triggers"];
         triggers.sql = access.dumped(&tool, &options, &to.database, tables)?;
-        if triggers.sql.matches(" TRIGGER ").count() < triggers.names.len() {
+        if Tally::of(&triggers.sql).others.triggers < triggers.names.len() as u64 {
             let what = format!("the triggers of {} cannot be read", listed(tables));
             return Err(DatabaseError::new(Cause::Denied, what));
         }

@@ -1,9 +1,9 @@
 //! What a database consists of, as `information_schema` tells it: what a dump must hold, and what
 //! a swap must move.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::access::{Access, literal, quoted};
+use super::access::{Access, is_database, quoted};
 use super::sections::Others;
 use crate::database::error::{Cause, DatabaseError};
 
@@ -29,6 +29,11 @@ impl Thing {
     /// Neither view nor sequence.
     pub fn is_table(&self) -> bool {
         !self.is_view() && !self.is_sequence()
+    }
+
+    /// It keeps rows that were changed or deleted.
+    pub fn is_versioned(&self) -> bool {
+        self.kind == "SYSTEM VERSIONED"
     }
 
     /// Its rows are its own, and dumped.
@@ -90,13 +95,17 @@ pub(super) struct Inventory {
     pub events: BTreeMap<String, Event>,
     /// Names of routines, with their kinds (`PROCEDURE`).
     pub routines: Vec<(String, String)>,
+    /// Tables and views that have columns of type `FLOAT`.
+    pub floats: BTreeSet<String>,
+    /// Tables whose history goes by transactions instead of times.
+    pub by_transaction: BTreeSet<String>,
 }
 
 /// Whether there is a database of that name.
 pub(super) fn exists(access: &Access<'_>, database: &str) -> Result<bool, DatabaseError> {
     let sql = format!(
-        "SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = {}",
-        literal(database)
+        "SELECT COUNT(*) FROM information_schema.schemata WHERE {}",
+        is_database("schema_name", database)
     );
     let found = access.ask(None, &sql)?;
     Ok(found
@@ -107,22 +116,28 @@ pub(super) fn exists(access: &Access<'_>, database: &str) -> Result<bool, Databa
 
 /// Looks at a database.
 pub(super) fn take(access: &Access<'_>, database: &str) -> Result<Inventory, DatabaseError> {
-    let name = literal(database);
+    let is = |column: &str| is_database(column, database);
     // MySQL has names in capitals, so columns are named as little as can be.
     let sql = format!(
         "SELECT 'schema', default_character_set_name, default_collation_name, \
-         @@lower_case_table_names FROM information_schema.schemata WHERE schema_name = {name};\n\
+         @@lower_case_table_names FROM information_schema.schemata WHERE {};\n\
          SELECT 'thing', table_name, table_type, IFNULL(engine, ''), IFNULL(create_time, '') \
-         FROM information_schema.tables WHERE table_schema = {name};\n\
+         FROM information_schema.tables WHERE {};\n\
          SELECT 'column', table_name, column_name, ordinal_position, column_type, is_nullable, \
-         IFNULL(column_default, ''), extra FROM information_schema.columns \
-         WHERE table_schema = {name} ORDER BY table_name, ordinal_position;\n\
+         IFNULL(column_default, ''), extra, IFNULL(generation_expression, '') \
+         FROM information_schema.columns WHERE {} ORDER BY table_name, ordinal_position;\n\
          SELECT 'trigger', trigger_name, event_object_table FROM information_schema.triggers \
-         WHERE trigger_schema = {name};\n\
+         WHERE {};\n\
          SELECT 'event', event_name, status, definer FROM information_schema.events \
-         WHERE event_schema = {name};\n\
+         WHERE {};\n\
          SELECT 'routine', routine_name, routine_type FROM information_schema.routines \
-         WHERE routine_schema = {name} ORDER BY routine_type, routine_name;\n"
+         WHERE {} ORDER BY routine_type, routine_name;\n",
+        is("schema_name"),
+        is("table_schema"),
+        is("table_schema"),
+        is("trigger_schema"),
+        is("event_schema"),
+        is("routine_schema"),
     );
     let mut found = Inventory::default();
     let mut prints: BTreeMap<String, blake3::Hasher> = BTreeMap::new();
@@ -144,6 +159,12 @@ pub(super) fn take(access: &Access<'_>, database: &str) -> Result<Inventory, Dat
             Some("column") => {
                 let hasher = prints.entry(field(1)).or_default();
                 hasher.update(row.join("\t").as_bytes());
+                if field(4).starts_with("float") {
+                    found.floats.insert(field(1));
+                }
+                if field(4).starts_with("bigint") && field(8) == "ROW START" {
+                    found.by_transaction.insert(field(1));
+                }
             }
             Some("trigger") => drop(found.triggers.insert(field(1), field(2))),
             Some("event") => {
@@ -171,12 +192,13 @@ pub(super) fn take(access: &Access<'_>, database: &str) -> Result<Inventory, Dat
 }
 
 impl Inventory {
-    /// How much there is of what has no rows.
-    pub fn others(&self) -> Others {
-        let sequences = self.things.values().filter(|thing| thing.is_sequence());
+    /// How much there is of what has no rows, as far as it belongs to what is chosen.
+    pub fn others(&self, is_chosen: impl Fn(&str) -> bool) -> Others {
+        let sequences = self.things.iter().filter(|(_, thing)| thing.is_sequence());
+        let triggers = self.triggers.values();
         Others {
-            sequences: sequences.count() as u64,
-            triggers: self.triggers.len() as u64,
+            sequences: sequences.filter(|(name, _)| is_chosen(name)).count() as u64,
+            triggers: triggers.filter(|table| is_chosen(table)).count() as u64,
             events: self.events.len() as u64,
             routines: self.routines.len() as u64,
         }

@@ -22,12 +22,15 @@
 //! Nothing here speaks the protocol of the server, reads its files, or its binary log.
 
 mod access;
+mod chosen;
 mod dump;
 mod fill;
 mod filter;
 mod grants;
 mod inventory;
+mod option_file;
 mod restore;
+mod routine_grants;
 mod scan;
 mod sections;
 mod swap;

@@ -4,8 +4,8 @@
 use std::io::Write;
 use std::process::Command;
 
-use super::access::{Access, literal, name_of, quoted};
-use super::filter::Filter;
+use super::access::{Access, is_database, name_of, quoted};
+use super::filter::{Events, Filter};
 use super::inventory::{self, Inventory};
 use super::told::{Doing, told};
 use super::{Mysql, free, verify};
@@ -80,14 +80,23 @@ pub(super) fn restore(
     };
     let made = Made::new(to, &name, stored, &access)?;
     let mut warnings = Vec::new();
-    feed(stored, options, &access, &name, "", "")?;
+    let resting = match is_beside {
+        true => Events::Resting,
+        false => Events::AsStored,
+    };
+    let events = feed(stored, options, &access, &name, Around::default(), resting)?;
     let there = inventory::take(&access, &name)?;
     let verified = match options.part {
         Part::Schema => Verified::default(),
         _ => verify::compare(&access, &name, &there, &expected)?,
     };
+    if options.part != Part::Schema && expected.is_empty() {
+        warnings.extend(uncounted(&name, &there));
+    }
+    // Nothing of them may run before all rows are counted.
+    make_events(&access, &name, events)?;
     if is_beside {
-        warnings.extend(quiet(&access, &name, &there)?);
+        warnings.extend(quiet(&access, &name)?);
     }
     warnings.extend(definers(&access, &name));
     made.keep();
@@ -183,32 +192,52 @@ pub(super) fn charset(character_set: &str, collation: &str) -> String {
     }
 }
 
-/// Feeds the client a part of a stored dump, with SQL in front and behind.
-pub(super) fn feed(
-    stored: &dyn Stored,
-    options: &RestoreOptions,
-    access: &Access<'_>,
-    database: &str,
-    first: &str,
-    last: &str,
-) -> Result<(), DatabaseError> {
+/// A client that takes a stored dump.
+fn feeder(access: &Access<'_>, database: &str) -> Command {
     let mut command = access.client_command(Some(database));
     // Line ends within routines stay as they are.
     command.arg("--binary-mode");
     if access.has_sandbox() {
         command.arg("--sandbox");
     }
-    let mut child = start(access, command, database)?;
+    command
+}
+
+/// Makes events, when there are any.
+fn make_events(access: &Access<'_>, name: &str, events: Vec<u8>) -> Result<(), DatabaseError> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    access.run(feeder(access, name), events).map(drop)
+}
+
+/// SQL in front of a dump and behind it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Around<'a> {
+    pub first: &'a str,
+    pub last: &'a str,
+}
+
+/// Feeds the client a part of a stored dump. Answers what makes its events, which comes last.
+pub(super) fn feed(
+    stored: &dyn Stored,
+    options: &RestoreOptions,
+    access: &Access<'_>,
+    database: &str,
+    around: Around<'_>,
+    events: Events,
+) -> Result<Vec<u8>, DatabaseError> {
+    let mut child = start(access, feeder(access, database), database)?;
     let input = child.input();
     let Some(mut input) = input else {
         return Err(DatabaseError::new(Cause::Tool, "the client takes no input"));
     };
-    let mut filter = Filter::new(options);
+    let mut filter = Filter::new(options, events);
     let mut broken = false;
     let (fed, ended) = std::thread::scope(|scope| {
         let ended = scope.spawn(move || drain(child, database));
         let fed = stored.read("", &mut |bytes| {
-            broken = !pour(bytes, &mut filter, &mut input, access.context, first, last)?;
+            broken = !pour(bytes, &mut filter, &mut input, access.context, around)?;
             Ok(())
         });
         drop(input);
@@ -229,7 +258,7 @@ pub(super) fn feed(
         return Err(DatabaseError::new(Cause::Tool, what));
     }
     match filter.missing() {
-        None => Ok(()),
+        None => Ok(filter.events()),
         Some(table) => {
             let what = format!("the stored database has no table {table:?}");
             let rows = stored.streams().iter().flat_map(|s| &s.facts.rows);
@@ -267,8 +296,7 @@ fn pour(
     filter: &mut Filter,
     input: &mut impl Write,
     context: &Context,
-    first: &str,
-    last: &str,
+    Around { first, last }: Around<'_>,
 ) -> Result<bool, DatabaseError> {
     let mut buffer = vec![0; 1 << 16];
     let mut is_taken = input.write_all(first.as_bytes()).is_ok();
@@ -283,6 +311,13 @@ fn pour(
             _ => filter.feed(buffer.get(..n).unwrap_or_default()),
         };
         is_taken = is_taken && input.write_all(part).is_ok();
+        if let Some(what) = filter.away() {
+            let what = format!("the stored dump has {what} in it, which leads to another database");
+            return Err(DatabaseError::new(Cause::Failed, what).hint(
+                "the new database was dropped again; restore the file itself, read it, and load it \
+                 by hand",
+            ));
+        }
         if n == 0 && filter.completed() {
             is_taken = is_taken && input.write_all(last.as_bytes()).is_ok();
         }
@@ -292,36 +327,40 @@ fn pour(
     }
 }
 
+/// A warning when tables were made and none of their rows could be compared.
+fn uncounted(name: &str, there: &Inventory) -> Option<String> {
+    let tables = there.things.values().filter(|thing| thing.has_rows());
+    let tables = tables.count();
+    (tables > 0).then(|| {
+        format!(
+            "how many rows were stored is not known: the rows of {tables} tables of {name} were \
+             not compared"
+        )
+    })
+}
+
 /// Events of a database beside the live one do not run: both would do the same things. A swap
-/// knows them by this state.
-fn quiet(
-    access: &Access<'_>,
-    name: &str,
-    there: &Inventory,
-) -> Result<Option<String>, DatabaseError> {
-    let events: Vec<_> = there
-        .events
-        .iter()
-        .filter(|(_, event)| event.is_on())
-        .collect();
-    if events.is_empty() {
-        return Ok(None);
-    }
+/// knows them by this state. They were made so, if they are written as servers do it.
+fn quiet(access: &Access<'_>, name: &str) -> Result<Option<String>, DatabaseError> {
+    let there = inventory::take(access, name)?;
     let mut sql = String::new();
-    for (event, is) in &events {
+    for (event, is) in there.events.iter().filter(|(_, event)| event.is_on()) {
         sql.push_str(&format!("{} DISABLE ON SLAVE;\n", is.alter(name, event)));
     }
     access.ask(None, &sql)?;
+    let rests = |event: &&inventory::Event| event.is_on() || event.is_on_elsewhere();
+    let events = there.events.values().filter(rests).count();
+    if events == 0 {
+        return Ok(None);
+    }
     Ok(Some(format!(
-        "{} events of {name} do not run as long as it stands beside the live database; a swap \
-         switches them on",
-        events.len()
+        "{events} events of {name} do not run as long as it stands beside the live database; a swap \
+         switches them on"
     )))
 }
 
 /// A warning when something runs as a user who is not there. Nothing when that cannot be seen.
 fn definers(access: &Access<'_>, name: &str) -> Option<String> {
-    let name_sql = literal(name);
     let mut sql = String::new();
     for (table, column) in [
         ("views", "table_schema"),
@@ -331,7 +370,8 @@ fn definers(access: &Access<'_>, name: &str) -> Option<String> {
     ] {
         sql.push_str(&format!(
             "SELECT DISTINCT 'definer', definer FROM information_schema.{table} \
-             WHERE {column} = {name_sql};\n"
+             WHERE {};\n",
+            is_database(column, name)
         ));
     }
     sql.push_str("SELECT 'user', CONCAT(user, '@', host) FROM mysql.user;\n");

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::scan::{Sink, Unit};
+use super::scan::{HEAD, Scanner, Sink, Unit};
 
 /// A section.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -126,6 +126,66 @@ pub(super) fn unquoted(text: &str) -> Option<String> {
     None
 }
 
+/// The first words of a statement, in capitals. What is said to certain servers only counts as
+/// well (`/*!50001 USE x */`), comments do not.
+fn first_words(head: &[u8], most: usize) -> Vec<String> {
+    let text = String::from_utf8_lossy(head);
+    let (mut rest, mut words) = (text.as_ref(), Vec::new());
+    while words.len() < most {
+        rest = rest.trim_start_matches(|c: char| c.is_whitespace() || ";(".contains(c));
+        let special = ["/*!", "/*M!"]
+            .iter()
+            .find_map(|mark| rest.strip_prefix(mark));
+        if let Some(inside) = special {
+            rest = inside.trim_start_matches(|c: char| c.is_ascii_digit());
+        } else if let Some(behind) = rest.strip_prefix("*/") {
+            rest = behind;
+        } else if rest.starts_with("/*") {
+            rest = rest.split_once("*/").map_or("", |(_, behind)| behind);
+        } else if rest.starts_with("--") || rest.starts_with('#') {
+            rest = rest.split_once('\n').map_or("", |(_, behind)| behind);
+        } else {
+            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            let (word, behind) = rest.split_at(end.unwrap_or(rest.len()));
+            if word.is_empty() {
+                break;
+            }
+            words.push(word.to_ascii_uppercase());
+            rest = behind;
+        }
+    }
+    words
+}
+
+/// How a statement begins that leads away from the database it is fed to, or changes another one.
+pub(super) fn leads_away(head: &[u8]) -> Option<String> {
+    let mut words = first_words(head, 4);
+    if words.get(1).is_some_and(|word| word == "OR") {
+        words.drain(1..words.len().min(3));
+    }
+    words.truncate(2);
+    let is = |at: usize, any: &[&str]| words.get(at).is_some_and(|w| any.contains(&w.as_str()));
+    if is(0, &["USE"]) {
+        return Some("USE".to_owned());
+    }
+    let of_database = is(0, &["CREATE", "DROP", "ALTER"]) && is(1, &["DATABASE", "SCHEMA"]);
+    if of_database {
+        return Some(words.join(" "));
+    }
+    (words.is_empty() && head.len() >= HEAD).then(|| "a long comment".to_owned())
+}
+
+/// The same statement about the database it is fed to, when it is one that dump clients write
+/// around what was made under another collation: ``ALTER DATABASE `a` CHARACTER SET …``.
+pub(super) fn without_database(head: &[u8]) -> Option<Vec<u8>> {
+    let rest = head.strip_prefix(b"ALTER DATABASE ")?;
+    let name = unquoted(std::str::from_utf8(rest).ok()?)?;
+    let rest = rest.get(super::access::quoted(&name).len()..)?;
+    let is_plain = |b: &u8| b.is_ascii_alphanumeric() || b"_ ;\r\n".contains(b);
+    let is_known = rest.starts_with(b" CHARACTER SET ") && rest.iter().all(is_plain);
+    (is_known && rest.ends_with(b";")).then(|| [b"ALTER DATABASE", rest, b"\n"].concat())
+}
+
 /// The name in a statement that begins with some words: ``INSERT INTO `a` …``.
 fn named(head: &[u8], words: &str) -> Option<String> {
     let rest = head.strip_prefix(words.as_bytes())?;
@@ -144,6 +204,8 @@ pub(super) struct Tally {
     pub views: BTreeSet<String>,
     /// How many sequences, triggers, events, and procedures and functions it makes.
     pub others: Others,
+    /// How a statement begins that leads to another database.
+    pub away: Option<String>,
     /// The last that came was the line that says that all came.
     pub completed: bool,
     filling: Option<String>,
@@ -165,6 +227,9 @@ impl Sink for Tally {
         self.filling = None;
         if unit != Unit::Statement {
             return;
+        }
+        if self.away.is_none() && without_database(head).is_none() {
+            self.away = leads_away(head);
         }
         if let Some(table) = named(head, "INSERT INTO ") {
             self.filling = Some(table);
@@ -190,13 +255,24 @@ impl Sink for Tally {
 }
 
 impl Tally {
+    /// Of a whole text.
+    pub fn of(text: &str) -> Tally {
+        let (mut scanner, mut tally) = (Scanner::new(), Tally::default());
+        scanner.feed(text.as_bytes(), &mut tally);
+        scanner.finish(&mut tally);
+        tally
+    }
+
     fn other(&mut self, head: &[u8]) {
         let makes = |what: &str| makes(head, what);
         match &self.sections.now {
             Section::View(name) if makes("VIEW") => {
                 self.views.insert(name.clone());
             }
-            Section::Table(_) | Section::Rows(_) | Section::Triggers(_) if makes("TRIGGER") => {
+            // Without tables and rows triggers come in no section.
+            Section::Preamble | Section::Table(_) | Section::Rows(_) | Section::Triggers(_)
+                if makes("TRIGGER") =>
+            {
                 self.others.triggers += 1;
             }
             Section::Events if makes("EVENT") => self.others.events += 1,
@@ -211,8 +287,9 @@ impl Tally {
 
 /// Whether a statement makes something, as `CREATE … TRIGGER` does with comments for old servers
 /// in between.
-fn makes(head: &[u8], what: &str) -> bool {
-    let text = String::from_utf8_lossy(head);
+pub(super) fn makes(head: &[u8], what: &str) -> bool {
+    // Part of a definition is as its maker wrote it.
+    let text = String::from_utf8_lossy(head).to_ascii_uppercase();
     let code = text.trim_start_matches("/*!");
     let code = code.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ');
     code.starts_with("CREATE")
@@ -223,7 +300,6 @@ fn makes(head: &[u8], what: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::scan::Scanner;
     use super::*;
 
     const DUMP: &str = "-- MariaDB dump\n/*!40103 SET TIME_ZONE='+00:00' */;\n\
@@ -244,10 +320,58 @@ mod tests {
         \n-- Dump completed\n";
 
     fn tally(text: &str) -> Tally {
-        let (mut scanner, mut tally) = (Scanner::new(), Tally::default());
-        scanner.feed(text.as_bytes(), &mut tally);
-        scanner.finish(&mut tally);
-        tally
+        Tally::of(text)
+    }
+
+    #[test]
+    fn statements_that_lead_away() {
+        for (text, wanted) in [
+            ("USE `live`;", Some("USE")),
+            ("/*!50001 use*/ live;", Some("USE")),
+            ("/* a */ # b\n-- c\n/*M!100100 USE x */;", Some("USE")),
+            (
+                "CREATE DATABASE /*!32312 IF NOT EXISTS*/ `a`;",
+                Some("CREATE DATABASE"),
+            ),
+            ("create or replace schema a;", Some("CREATE SCHEMA")),
+            (
+                "/*!40000 DROP DATABASE IF EXISTS `a`*/;",
+                Some("DROP DATABASE"),
+            ),
+            ("ALTER/**/DATABASE a COMMENT 'x';", Some("ALTER DATABASE")),
+            ("CREATE TABLE `USE` (x int);", None),
+            ("INSERT INTO `a` VALUES ('USE x');", None),
+            (
+                "/*!50003 CREATE*/ /*!50017 DEFINER=`r`@`l`*/ /*!50003 TRIGGER t */;;",
+                None,
+            ),
+        ] {
+            assert_eq!(leads_away(text.as_bytes()).as_deref(), wanted, "{text}");
+        }
+        let long = format!("/*{}", "x".repeat(HEAD));
+        assert_eq!(
+            leads_away(long.as_bytes()).as_deref(),
+            Some("a long comment")
+        );
+        let text = b"ALTER DATABASE `a``b` CHARACTER SET latin1 COLLATE latin1_bin ;;";
+        let nameless = b"ALTER DATABASE CHARACTER SET latin1 COLLATE latin1_bin ;;\n";
+        assert_eq!(without_database(text).as_deref(), Some(&nameless[..]));
+        for other in [
+            "ALTER DATABASE `a` CHARACTER SET x COMMENT 'y';",
+            "ALTER DATABASE a CHARACTER SET x;",
+            "ALTER DATABASE `a` CHARACTER SET x",
+        ] {
+            assert_eq!(without_database(other.as_bytes()), None, "{other}");
+        }
+        assert_eq!(tally("USE `x`;\n").away.as_deref(), Some("USE"));
+    }
+
+    #[test]
+    fn words_in_small_letters_count() {
+        let text = DUMP.replace("TRIGGER t BEFORE", "trigger t before");
+        let text = text.replace("FUNCTION `f`", "function `f`");
+        let others = tally(&text).others;
+        assert_eq!((others.triggers, others.routines), (1, 1));
     }
 
     #[test]

@@ -5,17 +5,23 @@
 //! Between the dropping of triggers and views and their making again, well under a second, writers
 //! of the live database do without them. What fails is taken back.
 
-use super::access::{Access, literal, quoted};
+use super::access::{Access, is_database, quoted};
+use super::dump::listed;
 use super::inventory::{self, Inventory};
 use super::restore::{Made, charset};
+use super::routine_grants::RoutineGrants;
 use super::tools::{self, Tool};
 use super::{Mysql, free};
 use crate::child::Stopper;
 use crate::database::error::{Cause, DatabaseError};
 use crate::database::{Context, Restored};
 
-/// Seconds that other programs' locks on tables are waited for.
-const LOCKED: u32 = 60;
+/// Seconds that other programs' locks are waited for. Whoever comes after us waits as long for his
+/// table, and without triggers and views.
+const LOCKED: u32 = if cfg!(test) { 2 } else { 10 };
+
+/// The same when all is put back: then waiting is the lesser evil.
+const LOCKED_BACK: u32 = 60;
 
 /// A database and all that its tables do not take along.
 struct Side {
@@ -41,13 +47,16 @@ pub(super) fn swap(
         stopper: Stopper::default(),
         ..context.clone()
     };
-    let access = at.access(&calm)?;
+    let mut access = at.access(&calm)?;
+    access.patience = Some(LOCKED);
     let tool = tools::dump(access.server, &at.tool_dir, &calm)?;
     let live = Side::read(&at.database, &tool, &access)?;
     let new = Side::read(&restored.name, &tool, &access)?;
     for side in [&live, &new] {
         side.can_move(&access)?;
     }
+    are_free(&access, [&live, &new])?;
+    let grants = RoutineGrants::read(&access, &live.name, &live.had);
     let kept = free(
         &access,
         &live.name,
@@ -66,8 +75,14 @@ pub(super) fn swap(
     made.keep();
     let moved = exchange(&access, &live, &new, &kept);
     if let Err(error) = moved {
-        return Err(match take_back(&access, &live, &new, &kept) {
-            Ok(()) => error.hint("nothing was changed"),
+        let back = at.access(&calm).and_then(|mut access| {
+            access.patience = Some(LOCKED_BACK);
+            take_back(&access, &live, &new, &kept)?;
+            Ok(grants.grant(&access, &live.name, &live.had))
+        });
+        return Err(match back {
+            Ok(lost) if lost.is_empty() => error.hint("nothing was changed"),
+            Ok(lost) => error.hint(format!("all was taken back, but {}", lost.join("; "))),
             Err(worse) => DatabaseError {
                 what: format!(
                     "{}; and it could not all be taken back: {}",
@@ -78,12 +93,37 @@ pub(super) fn swap(
             .hint(format!("look at {}, {kept} and {}", live.name, new.name)),
         });
     }
+    let mut warnings = restored.warnings;
+    warnings.extend(grants.grant(&access, &live.name, &new.had));
     drop_empty(&access, &new.name)?;
     Ok(Restored {
         name: live.name,
         kept: Some(kept),
+        warnings,
         ..restored
     })
+}
+
+/// Fails when another program uses a table for longer than is waited: before anything is dropped.
+fn are_free(access: &Access<'_>, sides: [&Side; 2]) -> Result<(), DatabaseError> {
+    let mut tables = Vec::new();
+    for side in sides {
+        for (table, _) in side.had.things.iter().filter(|(_, thing)| thing.is_table()) {
+            tables.push(format!("{}.{} WRITE", quoted(&side.name), quoted(table)));
+        }
+    }
+    if tables.is_empty() {
+        return Ok(());
+    }
+    let sql = format!("LOCK TABLES {};\nUNLOCK TABLES;\n", tables.join(", "));
+    match access.ask(None, &sql) {
+        Err(error) if error.cause == Cause::Unreachable => Err(error.hint(
+            "nothing was changed; swap again when no long transaction and no LOCK TABLES is on \
+             these tables",
+        )),
+        // A trigger that names what is not there cannot be locked; it can be moved.
+        _ => Ok(()),
+    }
 }
 
 impl Side {
@@ -102,7 +142,7 @@ impl Side {
             routines: dumped(!had.routines.is_empty(), &routines, &[])?,
             triggers: dumped(
                 !had.triggers.is_empty(),
-                &["--no-create-info", "--triggers"],
+                &["--no-create-info", "--triggers", "--add-drop-trigger"],
                 &[],
             )?,
             views: dumped(!views.is_empty(), &["--skip-triggers"], &views)?,
@@ -113,11 +153,12 @@ impl Side {
 
     /// Fails when something of it cannot change places.
     fn can_move(&self, access: &Access<'_>) -> Result<(), DatabaseError> {
-        let name = literal(&self.name);
         let sql = format!(
             "SELECT DISTINCT CONCAT(table_schema, '.', table_name) \
              FROM information_schema.key_column_usage \
-             WHERE referenced_table_schema = {name} AND table_schema <> {name} LIMIT 3"
+             WHERE {} AND NOT ({}) LIMIT 3",
+            is_database("referenced_table_schema", &self.name),
+            is_database("table_schema", &self.name)
         );
         let outside = access.ask(None, &sql)?;
         let refused = |what: String| {
@@ -198,10 +239,7 @@ fn rename(access: &Access<'_>, moves: Vec<String>) -> Result<(), DatabaseError> 
     if moves.is_empty() {
         return Ok(());
     }
-    let sql = format!(
-        "SET SESSION lock_wait_timeout = {LOCKED};\nRENAME TABLE {};\n",
-        moves.join(", ")
-    );
+    let sql = format!("RENAME TABLE {};\n", moves.join(", "));
     access.ask(None, &sql).map(drop)
 }
 
@@ -233,6 +271,8 @@ fn exchange(access: &Access<'_>, live: &Side, new: &Side, kept: &str) -> Result<
         access,
         out.chain(new.moves(&new.name, &live.name)).collect(),
     )?;
+    // What is made there from here on takes the collation over.
+    alter(access, &live.name, &new.had)?;
     // What is kept must not do what the new one does as well.
     move_events(access, &live.name, kept, |_, _| "DISABLE")?;
     move_events(access, &new.name, &live.name, |_, event| {
@@ -244,8 +284,7 @@ fn exchange(access: &Access<'_>, live: &Side, new: &Side, kept: &str) -> Result<
     undress(access, &live.name, Undress::Routines)?;
     access.load(&live.name, &new.routines)?;
     new.dress(&live.name, access)?;
-    live.dress(kept, access)?;
-    alter(access, &live.name, &new.had)
+    live.dress(kept, access)
 }
 
 fn alter(access: &Access<'_>, database: &str, like: &Inventory) -> Result<(), DatabaseError> {
@@ -257,26 +296,72 @@ fn alter(access: &Access<'_>, database: &str, like: &Inventory) -> Result<(), Da
     access.ask(None, &sql).map(drop)
 }
 
-/// Puts all back where it was, however far it came.
+/// The first of some failures; what comes behind it is tried all the same.
+#[derive(Default)]
+struct Failures(Option<DatabaseError>);
+
+impl Failures {
+    fn note<T>(&mut self, result: Result<T, DatabaseError>) -> Option<T> {
+        let (value, error) = match result {
+            Ok(value) => (Some(value), None),
+            Err(error) => (None, Some(error)),
+        };
+        self.0 = self.0.take().or(error);
+        value
+    }
+}
+
+/// Puts all back where it was, however far it came: the live one first, and whatever goes although
+/// something else did not.
 fn take_back(
     access: &Access<'_>,
     live: &Side,
     new: &Side,
     kept: &str,
 ) -> Result<(), DatabaseError> {
+    let mut failures = Failures::default();
     for database in [live.name.as_str(), new.name.as_str(), kept] {
-        undress(access, database, Undress::Tables)?;
+        failures.note(undress(access, database, Undress::Tables));
     }
-    let is_moved = {
-        let now = inventory::take(access, kept)?;
-        let first = live.movable().next();
-        first.is_some_and(|table| now.things.contains_key(table))
-            || (first.is_none() && new.movable().any(|_| true))
-    };
-    if is_moved {
+    if failures.note(is_moved(access, live, new, kept)) == Some(true) {
         let back = new.moves(&live.name, &new.name);
-        rename(access, back.chain(live.moves(kept, &live.name)).collect())?;
+        let back = back.chain(live.moves(kept, &live.name)).collect();
+        failures.note(rename(access, back));
     }
+    failures.note(alter(access, &live.name, &live.had));
+    failures.note(undress(access, &live.name, Undress::Routines));
+    for sql in [&live.routines, &live.triggers, &live.views] {
+        failures.note(access.load_what_goes(&live.name, sql));
+    }
+    failures.note(events_back(access, live, new, kept));
+    failures.note(alter(access, &live.name, &live.had));
+    failures.note(is_whole(access, live));
+    failures.note(new.dress(&new.name, access));
+    failures.note(drop_empty(access, kept));
+    failures.0.map_or(Ok(()), Err)
+}
+
+/// Whether the tables changed places: all of them did, or none. Either side may have none.
+fn is_moved(
+    access: &Access<'_>,
+    live: &Side,
+    new: &Side,
+    kept: &str,
+) -> Result<bool, DatabaseError> {
+    if let Some(table) = new.movable().next() {
+        let now = inventory::take(access, &new.name)?;
+        return Ok(!now.things.contains_key(table));
+    }
+    let now = inventory::take(access, kept)?;
+    Ok(live.movable().any(|table| now.things.contains_key(table)))
+}
+
+fn events_back(
+    access: &Access<'_>,
+    live: &Side,
+    new: &Side,
+    kept: &str,
+) -> Result<(), DatabaseError> {
     let was = |side: &Side, name: &str| match side.had.events.get(name) {
         Some(event) if event.is_on() => "ENABLE",
         Some(event) if event.is_on_elsewhere() => "DISABLE ON SLAVE",
@@ -284,16 +369,47 @@ fn take_back(
     };
     let moved_in = inventory::take(access, kept)?.events;
     if moved_in.len() == live.had.events.len() {
-        // Those that are there now came from the new one.
+        // Those that are there now came from the new one, and take the collation of where they
+        // are along.
+        alter(access, &live.name, &new.had)?;
         move_events(access, &live.name, &new.name, |name, _| was(new, name))?;
     }
-    move_events(access, kept, &live.name, |name, _| was(live, name))?;
-    undress(access, &live.name, Undress::Routines)?;
-    access.load(&live.name, &live.routines)?;
-    live.dress(&live.name, access)?;
-    new.dress(&new.name, access)?;
-    alter(access, &live.name, &live.had)?;
-    drop_empty(access, kept)
+    move_events(access, kept, &live.name, |name, _| was(live, name))
+}
+
+/// Fails when something of a database is not there again.
+fn is_whole(access: &Access<'_>, side: &Side) -> Result<(), DatabaseError> {
+    let now = inventory::take(access, &side.name)?;
+    let mut missing: Vec<&str> = Vec::new();
+    let things = side.had.things.keys();
+    missing.extend(
+        things
+            .filter(|n| !now.things.contains_key(*n))
+            .map(String::as_str),
+    );
+    let triggers = side.had.triggers.keys();
+    missing.extend(
+        triggers
+            .filter(|n| !now.triggers.contains_key(*n))
+            .map(String::as_str),
+    );
+    let events = side.had.events.keys();
+    missing.extend(
+        events
+            .filter(|n| !now.events.contains_key(*n))
+            .map(String::as_str),
+    );
+    let routines = side.had.routines.iter();
+    missing.extend(
+        routines
+            .filter(|r| !now.routines.contains(r))
+            .map(|(name, _)| name.as_str()),
+    );
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let what = format!("{} lacks {}", side.name, listed(&missing));
+    Err(DatabaseError::new(Cause::Failed, what))
 }
 
 /// Drops a database that has no tables any more.

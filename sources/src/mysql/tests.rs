@@ -1,7 +1,9 @@
 //! Against a real MariaDB server, which the tests start themselves: it has to be installed.
 
+mod exact;
 mod failing;
 mod parts;
+mod seen;
 mod swapped;
 mod whole;
 

@@ -23,6 +23,14 @@ pub(super) fn compare(
     compare_rows(expected, &|table| found.get(table).copied()).map_err(|error| error.of(database))
 }
 
+/// A table with the rows that it had in former times, which are dumped as well.
+pub(super) fn with_history(there: &Inventory, table: &str) -> String {
+    match there.things.get(table).is_some_and(|t| t.is_versioned()) {
+        true => format!("{} FOR SYSTEM_TIME ALL", quoted(table)),
+        false => quoted(table),
+    }
+}
+
 /// Rows of those tables that are there.
 pub(super) fn counted(
     access: &Access<'_>,
@@ -37,7 +45,10 @@ pub(super) fn counted(
         .collect();
     let mut sql = String::new();
     for table in &tables {
-        sql.push_str(&format!("SELECT COUNT(*) FROM {};\n", quoted(table)));
+        sql.push_str(&format!(
+            "SELECT COUNT(*) FROM {};\n",
+            with_history(there, table)
+        ));
     }
     let rows = access.ask(Some(database), &sql)?;
     let counts = rows.iter().filter_map(|row| row.first()?.parse().ok());

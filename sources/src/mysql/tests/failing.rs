@@ -108,14 +108,16 @@ fn before_a_dump() {
     let denied = error(&world.user("s", "before", ""));
     assert_eq!(denied.cause, Cause::Denied);
     assert!(
-        denied.what.contains("triggers, events of before"),
+        denied
+            .what
+            .contains("triggers, events, procedures and functions of before"),
         "{denied}"
     );
     assert!(
         denied
             .hint
             .unwrap()
-            .starts_with("GRANT TRIGGER, EVENT ON `before`.*")
+            .starts_with("GRANT TRIGGER, EVENT, EXECUTE ON `before`.*")
     );
     // It may run routines, and not see what they are made of.
     let denied = take(&world.user("t", "before", ""), &world.context).unwrap_err();
@@ -138,7 +140,7 @@ fn before_a_dump() {
 }
 
 /// A program of ours in front of the vendor's.
-fn fake(world: &World, name: &str, script: &str) -> String {
+pub(super) fn fake(world: &World, name: &str, script: &str) -> String {
     let folder = world.folder.join("tools");
     std::fs::create_dir_all(&folder).unwrap();
     let path = folder.join(name);

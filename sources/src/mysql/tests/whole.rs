@@ -118,11 +118,9 @@ fn beside_a_live_one_events_rest_and_absent_definers_are_told() {
         [["daily", "SLAVESIDE_DISABLED"], ["never", "DISABLED"]]
     );
     // Where one stands already nothing is touched.
-    let error = source
-        .restore(&taken, &options, &world.context)
-        .unwrap_err();
-    assert_eq!(error.cause, Cause::Exists);
-    assert_eq!(world.databases("beside%").len(), 2);
+    let other = source.restore(&taken, &options, &world.context).unwrap();
+    assert_eq!(other.name, "beside_restored_20261127_163000_2");
+    assert_eq!(world.databases("beside%").len(), 3);
 }
 
 #[test]
