@@ -259,7 +259,7 @@ impl Access<'_> {
 
     fn load_with(&self, mut command: Command, sql: &str) -> Result<(), DatabaseError> {
         // Line ends within routines stay as they are.
-        command.arg("--binary-mode");
+        command.args(["--binary-mode", "--comments"]);
         let sql = self.patient(&super::filter::of_any_database(sql));
         self.run(command, sql).map(drop)
     }

@@ -20,6 +20,13 @@ pub(super) struct Chosen {
 impl Chosen {
     /// Looks at what views use, if something is not asked for.
     pub fn of(from: &Mysql, access: &Access<'_>, had: &Inventory) -> Result<Chosen, DatabaseError> {
+        // Without a `*` it is a name, which must be there.
+        let absent = |name: &&String| !name.contains('*') && !had.things.contains_key(*name);
+        if let Some(name) = from.tables.iter().find(absent) {
+            let what = format!("{} has no table {name}", from.database);
+            return Err(DatabaseError::new(Cause::Absent, what)
+                .hint("is its name right, and may the user see it? It stands in tables"));
+        }
         let names = had.things.keys().filter(|name| from.wants(name));
         let mut chosen = Chosen {
             names: names.cloned().collect(),

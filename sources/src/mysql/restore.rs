@@ -196,7 +196,7 @@ pub(super) fn charset(character_set: &str, collation: &str) -> String {
 fn feeder(access: &Access<'_>, database: &str) -> Command {
     let mut command = access.client_command(Some(database));
     // Line ends within routines stay as they are.
-    command.arg("--binary-mode");
+    command.args(["--binary-mode", "--comments"]);
     if access.has_sandbox() {
         command.arg("--sandbox");
     }

@@ -194,6 +194,8 @@ pub(super) fn about(
     let mut command = Command::new(path);
     // The first: option files of this machine are not our matter.
     command.arg("--no-defaults").arg(argument);
+    // It needs none to say that.
+    command.env_remove("MYSQL_PWD");
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let printed = Child::start(context.spec(&name, command)).and_then(|c| c.read_all(MOST))?;
     Ok(String::from_utf8_lossy(&printed).into_owned())
