@@ -303,8 +303,10 @@ fn a_database_with_everything_in_it_comes_back_equal() {
     stage.sql(EVERYTHING);
     let taken = stage.snapshot();
     let warnings = taken["members"][0]["warnings"].as_array().unwrap();
-    assert_eq!(warnings.len(), 1, "{warnings:?}");
-    assert!(warnings[0].as_str().unwrap().contains("covers loose"));
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    for (warning, words) in warnings.iter().zip(["FLOAT", "covers loose"]) {
+        assert!(warning.as_str().unwrap().contains(words), "{warnings:?}");
+    }
     let made = stage.restore(id(&taken), "everything_back", &[]);
     assert_eq!(made["database"], "everything_back");
     assert_eq!(made["warnings"], Value::Array(Vec::new()));

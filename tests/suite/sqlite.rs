@@ -217,9 +217,19 @@ fn snapshots_while_four_processes_commit_with_a_rollback_journal() {
     snapshots_while_four_write(ROLLBACK);
 }
 
-/// Whether a process reads a database in WAL mode: bytes 123 to 127 of the `-shm` file are the
-/// locks of readers (sqlite.org/walformat.html).
+/// Whether a process is within the pages of a database in WAL mode: bytes 123 to 127 of the `-shm`
+/// file are the locks of readers (sqlite.org/walformat.html), and it has read more than whoever
+/// only looks what is there.
 fn holds_a_moment(process: &Running) -> bool {
+    let read = fs::read_to_string(format!("/proc/{}/io", process.id())).unwrap_or_default();
+    let read = read.lines().find_map(|line| line.strip_prefix("rchar: "));
+    if read
+        .and_then(|bytes| bytes.parse::<u64>().ok())
+        .unwrap_or(0)
+        < 2_000_000
+    {
+        return false;
+    }
     let Ok(all) = fs::read_dir(format!("/proc/{}/fdinfo", process.id())) else {
         return false;
     };
