@@ -241,15 +241,15 @@ impl Looking {
             let how = format!("took nothing of what it was fed for {seconds} s and was killed");
             return Err(hangs(&how));
         }
-        let judged = self.judged.recv_timeout(self.stall).or_else(|e| match e {
+        let judged = self.judged.recv_timeout(self.stall).map_err(|e| match e {
             RecvTimeoutError::Timeout => {
                 self.killer.kill();
                 // What it says now is our doing.
                 let _ = self.judged.recv_timeout(KILLED);
                 let how = format!("did not end within {seconds} s of its input and was killed");
-                Err(hangs(&how))
+                hangs(&how)
             }
-            RecvTimeoutError::Disconnected => Err(hangs("was lost")),
+            RecvTimeoutError::Disconnected => hangs("was lost"),
         });
         match judged? {
             Ok(_) => Ok(()),
@@ -269,7 +269,8 @@ fn hangs(how: &str) -> DatabaseError {
         .hint("does it end with its input? --stall-timeout says how long it may take")
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::database::testing::{context, take};

@@ -152,8 +152,8 @@ impl Opened<'_> {
         }
     }
 
-    /// Keeps the live one, which nobody writes, and writes the other over it, unless others write in
-    /// between: `false`.
+    /// Keeps the live one, which nobody writes, and writes the other over it. `false`: somebody
+    /// came in between.
     fn exchange(&mut self, source: &Connection, kept: &Path) -> Result<bool, DatabaseError> {
         let copied = self.state().and_then(|state| {
             self.keep(kept)?;
