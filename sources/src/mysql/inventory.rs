@@ -114,11 +114,11 @@ pub(super) fn exists(access: &Access<'_>, database: &str) -> Result<bool, Databa
         .is_some_and(|n| n != "0"))
 }
 
-/// Looks at a database.
-pub(super) fn take(access: &Access<'_>, database: &str) -> Result<Inventory, DatabaseError> {
+/// What is asked about a database.
+fn questions(database: &str) -> String {
     let is = |column: &str| is_database(column, database);
     // MySQL has names in capitals, so columns are named as little as can be.
-    let sql = format!(
+    format!(
         "SELECT 'schema', default_character_set_name, default_collation_name, \
          @@lower_case_table_names FROM information_schema.schemata WHERE {};\n\
          SELECT 'thing', table_name, table_type, IFNULL(engine, ''), IFNULL(create_time, '') \
@@ -138,10 +138,14 @@ pub(super) fn take(access: &Access<'_>, database: &str) -> Result<Inventory, Dat
         is("trigger_schema"),
         is("event_schema"),
         is("routine_schema"),
-    );
+    )
+}
+
+/// Looks at a database.
+pub(super) fn take(access: &Access<'_>, database: &str) -> Result<Inventory, DatabaseError> {
     let mut found = Inventory::default();
     let mut prints: BTreeMap<String, blake3::Hasher> = BTreeMap::new();
-    for row in access.ask(None, &sql)? {
+    for row in access.ask(None, &questions(database))? {
         let field = |n: usize| row.get(n).cloned().unwrap_or_default();
         match row.first().map(String::as_str) {
             Some("schema") => {

@@ -354,8 +354,8 @@ fn quiet(access: &Access<'_>, name: &str) -> Result<Option<String>, DatabaseErro
         return Ok(None);
     }
     Ok(Some(format!(
-        "{events} events of {name} do not run as long as it stands beside the live database; a swap \
-         switches them on"
+        "{events} events of {name} do not run as long as it stands beside the live database; a \
+         swap switches them on"
     )))
 }
 

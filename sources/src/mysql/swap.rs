@@ -77,21 +77,13 @@ pub(super) fn swap(
     if let Err(error) = moved {
         let back = at.access(&calm).and_then(|mut access| {
             access.patience = Some(LOCKED_BACK);
-            take_back(&access, &live, &new, &kept)?;
-            Ok(grants.grant(&access, &live.name, &live.had))
+            let back = take_back(&access, &live, &new, &kept);
+            // Also when something else could not be put back.
+            let lost = grants.grant(&access, &live.name, &live.had);
+            back.map(|()| lost)
         });
-        return Err(match back {
-            Ok(lost) if lost.is_empty() => error.hint("nothing was changed"),
-            Ok(lost) => error.hint(format!("all was taken back, but {}", lost.join("; "))),
-            Err(worse) => DatabaseError {
-                what: format!(
-                    "{}; and it could not all be taken back: {}",
-                    error.what, worse.what
-                ),
-                ..error
-            }
-            .hint(format!("look at {}, {kept} and {}", live.name, new.name)),
-        });
+        let places = format!("look at {}, {kept} and {}", live.name, new.name);
+        return Err(failed(error, back, places));
     }
     let mut warnings = restored.warnings;
     warnings.extend(grants.grant(&access, &live.name, &new.had));
@@ -102,6 +94,26 @@ pub(super) fn swap(
         warnings,
         ..restored
     })
+}
+
+/// Why a swap failed, and what became of its taking back.
+fn failed(
+    error: DatabaseError,
+    back: Result<Vec<String>, DatabaseError>,
+    places: String,
+) -> DatabaseError {
+    match back {
+        Ok(lost) if lost.is_empty() => error.hint("nothing was changed"),
+        Ok(lost) => error.hint(format!("all was taken back, but {}", lost.join("; "))),
+        Err(worse) => DatabaseError {
+            what: format!(
+                "{}; and it could not all be taken back: {}",
+                error.what, worse.what
+            ),
+            ..error
+        }
+        .hint(places),
+    }
 }
 
 /// Fails when another program uses a table for longer than is waited: before anything is dropped.
