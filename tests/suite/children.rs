@@ -95,7 +95,7 @@ impl Stage {
     /// beside it is dropped. Each turn has files of its own, for a program of a killed run may come
     /// late.
     fn start_held(&self, source: &str, turn: &str) -> (Running, Held) {
-        let lock = fs::File::create(self.world.path(&format!("log/lock.{turn}"))).unwrap();
+        let lock = fs::File::create(self.world.path(format!("log/lock.{turn}"))).unwrap();
         lock.lock().unwrap();
         let held = Held {
             hold: self.world.path("log/hold"),
@@ -103,7 +103,7 @@ impl Stage {
         };
         fs::write(&held.hold, turn).unwrap();
         let mut running = self.call(&["snapshot", "--source", source]).start();
-        let holding = self.world.path(&format!("log/holding.{turn}"));
+        let holding = self.world.path(format!("log/holding.{turn}"));
         while !holding.exists() {
             assert!(
                 !running.ends_within(Duration::from_millis(1)),
