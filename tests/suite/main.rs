@@ -23,6 +23,7 @@
 //! | [`sqlite`] | SQLite under load in both journal modes, restores, bounds of blocking, failures |
 //! | [`postgres`] | PostgreSQL under pgbench, parts, exchange, whatever must leave no snapshot |
 //! | [`mysql`] | MariaDB while amounts are moved, all comes back equal, parts, exchange, failures |
+//! | [`postgres_versions`] | every form comes back equal on other versions, where they are there |
 //! | [`databases`] | several sources in one snapshot, all or nothing, the manifest, misuse |
 //! | [`rehearsals`] | what a rehearsal finds, and that it is remembered |
 //! | [`children`] | what programs of databases are given: no secret; temporary files are private |
@@ -60,6 +61,7 @@ mod mssql;
 mod mysql;
 mod paths;
 mod postgres;
+mod postgres_versions;
 mod processes;
 mod real_tree;
 mod rehearsals;

@@ -21,6 +21,8 @@ const LOCAL: &str = "local all \"locked\" scram-sha-256\nlocal all all trust\n";
 pub struct Server {
     folder: TempDir,
     programs: PathBuf,
+    /// Where `psql` and `pg_dump` are; some packages have them apart.
+    clients: PathBuf,
 }
 
 /// The server of all tests that run at the same time; each makes databases of its own. `None` where
@@ -35,7 +37,7 @@ pub fn server(what: &str) -> Option<Arc<Server>> {
         eprintln!("!!! SKIPPED, needs a PostgreSQL server: {what}");
         return None;
     };
-    let server = Arc::new(Server::start(programs));
+    let server = Arc::new(Server::start(programs.clone(), programs));
     *shared = Arc::downgrade(&server);
     Some(server)
 }
@@ -52,11 +54,13 @@ pub fn programs() -> Option<PathBuf> {
 }
 
 impl Server {
-    fn start(programs: PathBuf) -> Server {
+    /// Starts a server of these programs, asked by those clients.
+    pub fn start(programs: PathBuf, clients: PathBuf) -> Server {
         let folder = tempfile::Builder::new().prefix("hucha-pg-").tempdir();
         let server = Server {
             folder: folder.unwrap(),
             programs,
+            clients,
         };
         if rustix::process::geteuid().is_root() {
             // Sockets are in it, which everybody may use.
@@ -109,7 +113,7 @@ impl Server {
 
     /// A program of PostgreSQL's that finds this server as its superuser.
     pub fn program(&self, name: &str) -> Command {
-        let mut command = Command::new(self.programs.join(name));
+        let mut command = Command::new(self.clients.join(name));
         command.env_clear().env("LC_ALL", "C.UTF-8");
         command.env("PGHOST", self.folder()).env("PGUSER", ADMIN);
         command
