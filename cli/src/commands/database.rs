@@ -132,12 +132,17 @@ fn tell(run: &mut Run, manifest: &Manifest, member: &str, restored: &Restored) -
         run.out.object("database_restored", &object)?;
         return Ok(Code::Done);
     }
-    run.out.summary(&format!(
-        "restored \"{member}\" to {}: {} in {}, as they were",
-        restored.name,
-        text::counted(restored.rows, "row", "rows"),
-        text::counted(restored.tables, "table", "tables"),
-    ))?;
+    let compared = match restored.tables {
+        0 => "no rows to compare".to_owned(),
+        tables => format!(
+            "{} in {}, as they were",
+            text::counted(restored.rows, "row", "rows"),
+            text::counted(tables, "table", "tables"),
+        ),
+    };
+    let name = &restored.name;
+    run.out
+        .summary(&format!("restored \"{member}\" to {name}: {compared}"))?;
     if let Some(kept) = &restored.kept {
         run.out
             .summary(&format!("what was there before is now {kept}"))?;

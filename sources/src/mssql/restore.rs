@@ -8,7 +8,6 @@ use super::catalog::{self, Header, Inside, Server};
 use super::exchange::{Passing, joined};
 use super::session::{Patience, Session};
 use super::{MAX_NAME, SqlServer, sql};
-use crate::child::Stopper;
 use crate::database::error::{Cause, DatabaseError};
 use crate::database::{Context, Part, RestoreOptions, Restored, Stored, Verified, compare_rows};
 
@@ -210,10 +209,7 @@ fn undo(
         return error;
     };
     // What is to stop has stopped; this must be done all the same.
-    let calm = Context {
-        stopper: Stopper::default(),
-        ..context.clone()
-    };
+    let calm = context.calm();
     let sql = format!(
         "IF EXISTS (SELECT 1 FROM sys.master_files WHERE database_id = DB_ID({}) \
          AND physical_name = {}) DROP DATABASE {}",

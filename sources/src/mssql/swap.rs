@@ -7,7 +7,6 @@ use super::restore::free_beside;
 use super::session::{Patience, Session};
 use super::sql::{self, Access};
 use super::{SqlServer, catalog};
-use crate::child::Stopper;
 use crate::database::error::{Cause, DatabaseError};
 use crate::database::{Context, Restored};
 
@@ -108,10 +107,7 @@ impl Names<'_> {
     /// Gives both their names back, as far as they have changed them, and lets programs in again.
     fn undo(&self, of: &SqlServer, error: DatabaseError, context: &Context) -> DatabaseError {
         // What is to stop has stopped; this must be done all the same.
-        let calm = Context {
-            stopper: Stopper::default(),
-            ..context.clone()
-        };
+        let calm = context.calm();
         let undone = Session::open(of, &calm).and_then(|mut session| self.give_back(&mut session));
         match undone {
             Ok(()) => error,

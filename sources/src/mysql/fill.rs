@@ -11,7 +11,6 @@ use super::inventory::{self, Inventory};
 use super::restore::{Around, check_kind, expected, feed};
 use super::sections::Tally;
 use super::{Mysql, tools, verify};
-use crate::child::Stopper;
 use crate::database::error::{Cause, DatabaseError};
 use crate::database::{Context, RestoreOptions, Restored, Stored, Verified};
 
@@ -108,7 +107,7 @@ fn pour(
 
 /// Empties tables that no transaction covers; they were empty before.
 fn empty(to: &Mysql, tables: &[&str], context: &Context) {
-    let context = calm(context);
+    let context = context.calm();
     let mut sql = "SET FOREIGN_KEY_CHECKS = 0;\n".to_owned();
     for table in tables {
         sql.push_str(&format!("DELETE FROM {};\n", quoted(table)));
@@ -117,14 +116,6 @@ fn empty(to: &Mysql, tables: &[&str], context: &Context) {
         // What went wrong first is what is told.
         let access = to.access(&context);
         let _ = access.and_then(|access| access.ask(Some(&to.database), &sql));
-    }
-}
-
-/// A context in which things are put right although everything else was stopped.
-fn calm(context: &Context) -> Context {
-    Context {
-        stopper: Stopper::default(),
-        ..context.clone()
     }
 }
 
@@ -150,7 +141,7 @@ impl<'a> Triggers<'a> {
         let names: Vec<String> = of_them.map(|(name, _)| name.clone()).collect();
         let mut triggers = Triggers {
             to,
-            context: calm(access.context),
+            context: access.context.calm(),
             names,
             sql: String::new(),
         };

@@ -12,7 +12,6 @@ use super::restore::{Made, charset};
 use super::routine_grants::RoutineGrants;
 use super::tools::{self, Tool};
 use super::{Mysql, free};
-use crate::child::Stopper;
 use crate::database::error::{Cause, DatabaseError};
 use crate::database::{Context, Restored};
 
@@ -43,10 +42,7 @@ pub(super) fn swap(
     }
     // What has begun is finished or taken back, whatever else is stopped.
     context.go_on()?;
-    let calm = Context {
-        stopper: Stopper::default(),
-        ..context.clone()
-    };
+    let calm = context.calm();
     let mut access = at.access(&calm)?;
     access.patience = Some(LOCKED);
     let tool = tools::dump(access.server, &at.tool_dir, &calm)?;
