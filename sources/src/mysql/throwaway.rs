@@ -1,4 +1,4 @@
-//! A private server of MariaDB or MySQL: [`crate::database::private_server`] says what that is.
+//! A private server of MariaDB or MySQL: `database::private_server` says what that is.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

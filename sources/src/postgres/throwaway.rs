@@ -1,4 +1,4 @@
-//! A private server of PostgreSQL: [`crate::database::private_server`] says what that is.
+//! A private server of PostgreSQL: `database::private_server` says what that is.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
