@@ -47,16 +47,12 @@ fn finish(outcome: Outcome, as_json: bool) -> Code {
     // What was done in spite of a signal was done: a snapshot that is saved is told as such.
     match outcome {
         Err(failure) if signals::interrupted() => {
-            let interrupted = Failure::new(Code::Interrupted, "interrupted");
-            // What is left of a restore, and where.
-            let hint = failure.hint.filter(|_| signals::undoes());
-            render::failure(
-                &Failure {
-                    hint,
-                    ..interrupted
-                },
-                as_json,
-            )
+            let interrupted = Failure {
+                // What is left of a restore, and where.
+                hint: failure.hint.filter(|_| signals::undoes()),
+                ..Failure::new(Code::Interrupted, "interrupted")
+            };
+            render::failure(&interrupted, as_json)
         }
         Ok(code) => code,
         Err(failure) => render::failure(&failure, as_json),

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::disk::Disk;
 use crate::support::postgres::{ADMIN, Server, server};
 use crate::support::private::assert_nothing_left;
 use crate::support::process::Call;
@@ -395,15 +394,10 @@ fn a_full_disk_of_the_repository_leaves_no_snapshot() {
         return;
     };
     let what = "a database of PostgreSQL into a full repository";
-    let Some(_disk) = Disk::mount(&stage.world.path("disk"), "16m", what) else {
+    let world = &stage.world;
+    let Some(_disk) = world.onto_small_disk("16m", what) else {
         return;
     };
-    let world = &stage.world;
-    fs::remove_dir_all(world.repository()).unwrap();
-    fs::create_dir(world.path("disk/repo")).unwrap();
-    std::os::unix::fs::symlink("disk/repo", world.repository()).unwrap();
-    fs::remove_file(world.path("key")).unwrap();
-    world.ok(["init", "--new-key-file", "key"]);
     let ran = stage.call(&stage.source()).run();
     stage.assert_refused(ran, "the disk of the repository is full", "hucha gc");
     stage.sql("DELETE FROM large WHERE id > 1000");

@@ -132,14 +132,7 @@ fn tell(run: &mut Run, manifest: &Manifest, member: &str, restored: &Restored) -
         run.out.object("database_restored", &object)?;
         return Ok(Code::Done);
     }
-    let compared = match restored.tables {
-        0 => "no rows to compare".to_owned(),
-        tables => format!(
-            "{} in {}, as they were",
-            text::counted(restored.rows, "row", "rows"),
-            text::counted(tables, "table", "tables"),
-        ),
-    };
+    let compared = text::compared(restored.rows, restored.tables);
     let name = &restored.name;
     run.out
         .summary(&format!("restored \"{member}\" to {name}: {compared}"))?;

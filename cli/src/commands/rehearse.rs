@@ -233,6 +233,7 @@ fn tell(
             "passed": failed == 0 && files.is_ok(),
             "duration_ms": duration_ms,
             "file_bytes": files.as_ref().ok(),
+            "file_error": files.as_ref().err().map(|failure| &failure.message),
             "members": told.iter().map(member).collect::<Vec<_>>(),
         });
         run.out.object("rehearsed", &object)?;
@@ -240,9 +241,14 @@ fn tell(
         for told in told {
             line(run, told)?;
         }
-        if let Ok(files @ 1..) = files {
-            run.out
-                .summary(&format!("files: {} read and compared", text::size(files)))?;
+        match &files {
+            Ok(0) => {}
+            Ok(bytes) => run
+                .out
+                .summary(&format!("files: {} read and compared", text::size(*bytes)))?,
+            // Alone it is what the run ends with.
+            Err(failure) if failed > 0 => run.out.remark(&format!("files: {}", failure.message)),
+            Err(_) => {}
         }
     }
     if failed == 0 {
@@ -254,8 +260,14 @@ fn tell(
         ))?;
         return Ok(Code::Done);
     }
+    Err(failed_as(told, files.err().as_ref(), failed))
+}
+
+/// What the run ends with when so many members failed.
+fn failed_as(told: &[Told], files: Option<&Failure>, failed: usize) -> Failure {
     let damaged = |told: &Told| matches!(&told.result, Err(e) if e.cause == Cause::Damaged);
-    let code = match told.iter().any(damaged) {
+    let files_are = files.is_some_and(|failure| failure.code == Code::Damaged);
+    let code = match files_are || told.iter().any(damaged) {
         true => Code::Damaged,
         false => Code::Failed,
     };
@@ -264,10 +276,10 @@ fn tell(
         .iter()
         .find_map(|t| t.result.as_ref().err()?.hint.clone());
     let failure = Failure::new(code, format_args!("the rehearsal of {members} failed"));
-    Err(match hint {
+    match hint {
         Some(hint) => failure.hint(hint),
         None => failure,
-    })
+    }
 }
 
 fn line(run: &mut Run, told: &Told) -> Result<(), Failure> {
@@ -278,10 +290,9 @@ fn line(run: &mut Run, told: &Told) -> Result<(), Failure> {
                 run.out.remark(&format!("warning: {name}: {warning}"));
             }
             run.out.summary(&format!(
-                "{name}: restored in {}; {} in {}, as they were; {}",
+                "{name}: restored in {}; {}; {}",
                 text::duration(rehearsed.restore_ms),
-                text::counted(rehearsed.verified.rows, "row", "rows"),
-                text::counted(rehearsed.verified.tables, "table", "tables"),
+                text::compared(rehearsed.verified.rows, rehearsed.verified.tables),
                 rehearsed.verified.checks.join(", "),
             ))
         }

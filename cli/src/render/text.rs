@@ -36,6 +36,18 @@ pub fn count(number: u64) -> String {
     text
 }
 
+/// What a restore found when it compared: `5 rows in 2 tables, as they were`.
+pub fn compared(rows: u64, tables: u64) -> String {
+    match tables {
+        0 => "no rows to compare".to_owned(),
+        _ => format!(
+            "{} in {}, as they were",
+            counted(rows, "row", "rows"),
+            counted(tables, "table", "tables")
+        ),
+    }
+}
+
 /// `1 file`, `2 files`.
 pub fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })

@@ -388,31 +388,14 @@ fn events_back(
 /// Fails when something of a database is not there again.
 fn is_whole(access: &Access<'_>, side: &Side) -> Result<(), DatabaseError> {
     let now = inventory::take(access, &side.name)?;
-    let mut missing: Vec<&str> = Vec::new();
-    let things = side.had.things.keys();
-    missing.extend(
-        things
-            .filter(|n| !now.things.contains_key(*n))
-            .map(String::as_str),
-    );
-    let triggers = side.had.triggers.keys();
-    missing.extend(
-        triggers
-            .filter(|n| !now.triggers.contains_key(*n))
-            .map(String::as_str),
-    );
-    let events = side.had.events.keys();
-    missing.extend(
-        events
-            .filter(|n| !now.events.contains_key(*n))
-            .map(String::as_str),
-    );
-    let routines = side.had.routines.iter();
-    missing.extend(
-        routines
-            .filter(|r| !now.routines.contains(r))
-            .map(|(name, _)| name.as_str()),
-    );
+    let had = &side.had;
+    let things = had.things.keys().filter(|n| !now.things.contains_key(*n));
+    let triggers = (had.triggers.keys()).filter(|n| !now.triggers.contains_key(*n));
+    let events = had.events.keys().filter(|n| !now.events.contains_key(*n));
+    let routines = had.routines.iter().filter(|r| !now.routines.contains(r));
+    let routines = routines.map(|(name, _)| name);
+    let missing = things.chain(triggers).chain(events).chain(routines);
+    let missing: Vec<&str> = missing.map(String::as_str).collect();
     if missing.is_empty() {
         return Ok(());
     }

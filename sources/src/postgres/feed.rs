@@ -82,23 +82,21 @@ pub(super) struct Feeding<'a> {
     pub behind: String,
 }
 
-/// Feeds a script to `psql`.
+/// Feeds a script to `psql`. Answers whether it had large objects that were not chosen.
 pub(super) fn feed(
     programs: &Programs<'_>,
     stored: &dyn Stored,
     feeding: Feeding<'_>,
-) -> Result<(), DatabaseError> {
+) -> Result<bool, DatabaseError> {
     let stream = feeding.stream;
     let child = programs.psql()?;
-    let mut choice = feeding.choice.clone();
-    choice.is_older = programs.version < 170_000;
+    let mut passing = Passing::new(feeding.choice, programs.version);
     // Whatever a name in the script holds, it gives psql no commands of its own.
     let restrict = match programs.tools.can_restrict() {
         true => format!("\\restrict {}\n", super::random_key()),
         false => String::new(),
     };
     let mut pour = |bytes: &mut (dyn Read + Send), input: &mut (dyn Write + Send)| {
-        let mut passing = Passing::new(choice.clone());
         input.write_all(restrict.as_bytes())?;
         input.write_all(feeding.before.as_bytes())?;
         let mut buffer = vec![0; 64 << 10];
@@ -115,7 +113,8 @@ pub(super) fn feed(
         true => unpack(programs, stored, stream, take),
         false => stored.read(stream, take),
     };
-    feed_program(child, stream, &mut read, &mut pour)
+    feed_program(child, stream, &mut read, &mut pour)?;
+    Ok(passing.lost_large_objects)
 }
 
 /// Reads an archive as the script that `pg_restore` makes of it.

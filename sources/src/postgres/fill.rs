@@ -36,13 +36,14 @@ pub(super) fn fill(
             .is_some
             .then(|| tables.values().map(|t| t.name.quoted()).collect()),
     };
-    match parts.whole() {
+    let lost_large_objects = match parts.whole() {
         None => {
             for stream in &parts.streams {
                 copy_one(&session, parts.stored, stream)?;
             }
             set_sequences(&session, parts, &sequences)?;
             session.run("COMMIT")?;
+            parts.has("large-objects.sql")
         }
         Some(stream) => {
             session.run("ROLLBACK")?;
@@ -51,28 +52,23 @@ pub(super) fn fill(
                 tables: &tables,
                 sequences: &sequences,
             };
-            scripted.run(to, parts, session.version, context)?;
+            scripted.run(to, parts, session.version, context)?
         }
-    }
+    };
     Ok(Restored {
         name: to.place.database().unwrap_or_default().to_owned(),
         tables: parts.rows.len() as u64,
         rows: parts.rows.iter().map(|(_, rows)| rows).sum(),
-        warnings: large_objects(parts),
+        warnings: large_objects(lost_large_objects && !parts.is_some),
         ..Restored::default()
     })
 }
 
 /// Large objects belong to no table, and stay as they are.
-fn large_objects(parts: &Parts<'_>) -> Vec<String> {
-    if parts.is_some || !parts.has("large-objects.sql") {
-        return Vec::new();
-    }
-    vec![
-        "large objects are not rows of a table: what is in them was not restored; it stands in \
-         large-objects.sql (`hucha cat`)"
-            .to_owned(),
-    ]
+fn large_objects(lost: bool) -> Vec<String> {
+    let warning = "large objects are not rows of a table: what is in them was not restored; \
+                   restore all under another name to get them";
+    lost.then(|| warning.to_owned()).into_iter().collect()
 }
 
 /// The tables that are filled, as the database has them: all are there, and have no rows.
@@ -133,7 +129,7 @@ impl Scripted<'_> {
         parts: &Parts<'_>,
         version: u32,
         context: &Context,
-    ) -> Result<(), DatabaseError> {
+    ) -> Result<bool, DatabaseError> {
         let (tools, login) = (Tools::find(version, context)?, to.place.login(context)?);
         let programs = Programs::new(&tools, &login, version, context)?;
         let chosen = parts.tables();
@@ -143,7 +139,6 @@ impl Scripted<'_> {
                 kinds: Kinds::Only(&["TABLE DATA", "SEQUENCE SET"]),
                 tables: Some(&chosen),
                 sequences: Some(self.sequences),
-                ..Choice::default()
             },
             before: format!("BEGIN;\n{ASLEEP};\n"),
             behind: self.compared(parts) + "COMMIT;\n",

@@ -434,7 +434,7 @@ impl Made<'_> {
             choice,
             ..Feeding::default()
         };
-        feed(&programs, parts.stored, feeding)
+        feed(&programs, parts.stored, feeding).map(drop)
     }
 
     /// What plans go by; without it a database is slow, and whole.
@@ -456,15 +456,15 @@ impl Made<'_> {
         parts: &Parts<'_>,
         warnings: &mut Vec<String>,
     ) -> Result<String, DatabaseError> {
+        // A session that was idle all the while may be gone.
+        let server = Session::open(&self.server_login, self.context)?;
         if parts.has("database.sql") {
             let script = parts.text("database.sql")?;
             for statement in super::catalog::for_database(&script, &self.name)? {
-                self.server.run_one(&statement)?;
+                server.run_one(&statement)?;
             }
         }
         let wanted = to.place.database().unwrap_or_default();
-        // A session that was idle all the while may be gone.
-        let server = Session::open(&self.server_login, self.context)?;
         let name = match exists(&server, wanted)? {
             false => wanted.to_owned(),
             true => free(

@@ -16,8 +16,6 @@ pub(super) struct Choice<'a> {
     pub tables: Option<&'a BTreeSet<String>>,
     /// How sequences are set; `None`: as it says.
     pub sequences: Option<&'a Sequences>,
-    /// The server is older than 17, and does not know a setting that newer programs begin with.
-    pub is_older: bool,
 }
 
 /// Kinds of things, by the words of `pg_dump`.
@@ -90,6 +88,10 @@ enum Inside {
 /// A script on its way.
 pub(super) struct Passing<'a> {
     choice: Choice<'a>,
+    /// The server does not know a setting that programs of 17 and later begin with.
+    is_older: bool,
+    /// Large objects were not passed.
+    pub lost_large_objects: bool,
     line: Vec<u8>,
     inside: Inside,
     /// Whether the thing that this line belongs to is passed.
@@ -100,7 +102,7 @@ pub(super) struct Passing<'a> {
 
 /// The statements of a script of ours, each of which ends a line.
 pub(super) fn statements(script: &str) -> Vec<String> {
-    let mut passing = Passing::new(Choice::default());
+    let mut passing = Passing::new(Choice::default(), u32::MAX);
     let (mut all, mut statement) = (Vec::new(), String::new());
     for line in script.split_inclusive('\n') {
         passing.follow(line.as_bytes());
@@ -120,9 +122,12 @@ pub(super) fn statements(script: &str) -> Vec<String> {
 const ROWS_END: &[u8] = b"\\.\n";
 
 impl<'a> Passing<'a> {
-    pub fn new(choice: Choice<'a>) -> Passing<'a> {
+    /// For a server of a version (`150018`).
+    pub fn new(choice: Choice<'a>, version: u32) -> Passing<'a> {
         Passing {
             choice,
+            is_older: version < 170_000,
+            lost_large_objects: false,
             line: Vec::new(),
             inside: Inside::Nothing,
             passes: true,
@@ -180,8 +185,9 @@ impl<'a> Passing<'a> {
         }
         if let Some(kind) = kind_of(&line) {
             self.passes = self.choice.kinds.has(kind);
+            self.lost_large_objects |= !self.passes && kind == "BLOBS";
         }
-        if self.choice.is_older && line.starts_with(b"SET transaction_timeout = ") {
+        if self.is_older && line.starts_with(b"SET transaction_timeout = ") {
             return Ok(());
         }
         // It stands behind one thing and is meant for those that follow.
@@ -322,7 +328,11 @@ mod tests {
     use super::*;
 
     fn passed(script: &str, choice: &Choice<'_>, piece: usize) -> String {
-        let (mut passing, mut out) = (Passing::new(choice.clone()), Vec::new());
+        passed_to(180_000, script, choice, piece)
+    }
+
+    fn passed_to(version: u32, script: &str, choice: &Choice<'_>, piece: usize) -> String {
+        let (mut passing, mut out) = (Passing::new(choice.clone(), version), Vec::new());
         for bytes in script.as_bytes().chunks(piece) {
             passing.pass(bytes, &mut out).unwrap();
         }
@@ -419,12 +429,8 @@ mod tests {
         }
         let structure = [head, "SET default_tablespace = fast;\n", table, INDEX].concat();
         assert_passed(&script, &without(&["TABLE DATA"]), &structure);
-        let older = Choice {
-            is_older: true,
-            ..Choice::default()
-        };
         let rest = script.split_once('\n').unwrap().1;
-        assert_passed(&script, &older, rest);
+        assert_eq!(passed_to(160_014, &script, &Choice::default(), 7), rest);
     }
 
     #[test]

@@ -275,6 +275,7 @@ impl World {
         // Rows alone.
         let made = restore("", Part::Data, &[]).unwrap();
         assert_eq!(made.rows, 5809);
+        assert!(made.warnings.concat().contains("large objects"), "{made:?}");
         let refresh = "REFRESH MATERIALIZED VIEW public.totals";
         self.session(&name).run(refresh).unwrap();
         let rows = ["--no-blobs"];

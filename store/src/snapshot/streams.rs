@@ -107,14 +107,32 @@ impl<'a> Shared<'a> {
         }
     }
 
-    /// A file of a group is closed; `is_over` when nobody takes more.
-    fn close(&self, group: usize, is_over: bool) {
-        let mut queue = lock(&self.queue);
-        if let Some(room) = queue.room.get_mut(group) {
+    /// Closes a file of a group when it goes.
+    fn closing(&self, group: usize) -> Closing<'_, 'a> {
+        Closing {
+            shared: self,
+            group,
+            is_over: true,
+        }
+    }
+}
+
+/// A file that is open.
+struct Closing<'s, 'a> {
+    shared: &'s Shared<'a>,
+    group: usize,
+    /// Nobody takes more; also when its thread ends by a panic, so that no other waits for it.
+    is_over: bool,
+}
+
+impl Drop for Closing<'_, '_> {
+    fn drop(&mut self) {
+        let mut queue = lock(&self.shared.queue);
+        if let Some(room) = queue.room.get_mut(self.group) {
             *room += 1;
         }
-        queue.is_over |= is_over;
-        self.done.notify_all();
+        queue.is_over |= self.is_over;
+        self.shared.done.notify_all();
     }
 }
 
@@ -142,11 +160,11 @@ impl<F: Flow> Intake<'_, '_, F> {
         let cutters = (self.setting.cutter.clone(), self.pages.clone());
         if at_once == 0 {
             while let Some(next) = shared.take() {
-                let (number, group) = (next.number, next.group);
+                let (number, mut closing) = (next.number, shared.closing(next.group));
                 cut_file(next, &cutters, &mut |cut| {
                     self.take_cut(&mut known, &shared, number, cut)
                 })?;
-                shared.close(group, false);
+                closing.is_over = false;
             }
             return Ok(lock(&shared.failed).clone().into_iter().collect());
         }
@@ -287,11 +305,11 @@ fn guide(earlier: &Entry) -> Option<Guide> {
 /// Reads one file after the other.
 fn read_on(shared: &Shared<'_>, cutters: &(Cutter, Cutter), sender: &Sender<(usize, Cut)>) {
     while let Some(next) = shared.take() {
-        let (number, group) = (next.number, next.group);
+        let (number, mut closing) = (next.number, shared.closing(next.group));
         let sent = cut_file(next, cutters, &mut |cut| {
             sender.send((number, cut)).map_err(|_| Stop)
         });
-        shared.close(group, sent.is_err());
+        closing.is_over = sent.is_err();
     }
 }
 

@@ -2,7 +2,7 @@
 //! not set its own stage.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -219,18 +219,8 @@ impl Server {
     /// The same with whatever a file of statements holds.
     #[track_caller]
     pub fn load(&self, database: &str, statements: &[u8]) -> String {
-        let mut client = self.client(database);
-        client.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = client.stderr(Stdio::piped()).spawn().unwrap();
-        let mut input = child.stdin.take().unwrap();
-        // A client that ends early tells itself why.
-        drop(input.write_all(statements));
-        drop(input);
-        let output = child.wait_with_output().unwrap();
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{stderr}");
-        let printed = String::from_utf8(output.stdout).unwrap();
-        printed.trim_end().to_owned()
+        let client = Call::new(self.client(database)).stdin(statements);
+        client.run().expect(0).text().trim_end().to_owned()
     }
 
     /// `mariadb`, which prints values alone and stops at the first error.

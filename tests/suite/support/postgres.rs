@@ -2,13 +2,13 @@
 //! not set its own stage.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tempfile::TempDir;
 
+use super::process::Call;
 use super::tool;
 
 /// The superuser.
@@ -135,19 +135,8 @@ impl Server {
     /// Runs statements; answers what they print, one value a line. They must succeed.
     #[track_caller]
     pub fn sql(&self, database: &str, statements: &str) -> String {
-        let mut psql = self.psql(database);
-        psql.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = psql.stderr(Stdio::piped()).spawn().unwrap();
-        let mut input = child.stdin.take().unwrap();
-        input.write_all(statements.as_bytes()).unwrap();
-        drop(input);
-        let output = child.wait_with_output().unwrap();
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{statements}: {stderr}");
-        String::from_utf8(output.stdout)
-            .unwrap()
-            .trim_end()
-            .to_owned()
+        let psql = Call::new(self.psql(database)).stdin(statements.as_bytes());
+        psql.run().expect(0).text().trim_end().to_owned()
     }
 
     /// `psql`, which prints values alone and stops at the first error.

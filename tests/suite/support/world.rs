@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::disk::Disk;
 use super::process::{Call, Ran};
 use super::{data, full};
 
@@ -73,6 +74,18 @@ impl World {
         let world = World::empty();
         world.ok(["init", "--new-key-file", "key"]);
         world
+    }
+
+    /// Puts a new repository onto a small disk in place of the one that is there. `None` where
+    /// mounting is refused; says loudly what is not tested then.
+    pub fn onto_small_disk(&self, size: &str, what: &str) -> Option<Disk> {
+        let disk = Disk::mount(&self.path("disk"), size, what)?;
+        fs::remove_dir_all(self.repository()).unwrap();
+        fs::create_dir(self.path("disk/repo")).unwrap();
+        std::os::unix::fs::symlink("disk/repo", self.repository()).unwrap();
+        fs::remove_file(self.path("key")).unwrap();
+        self.ok(["init", "--new-key-file", "key"]);
+        Some(disk)
     }
 
     /// From now on calls are made by an ordinary user, who owns all that is in this world.

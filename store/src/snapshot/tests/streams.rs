@@ -75,6 +75,8 @@ struct Several {
     tree: Vec<&'static str>,
     time: i64,
     failed: Vec<(usize, String)>,
+    /// The path of a file whose thread ends by a panic.
+    panics: &'static str,
     /// What is said of the members.
     rows: Option<u64>,
     at_once: usize,
@@ -108,7 +110,9 @@ impl Source for Several {
         let file = |lines: Lines| {
             let read = lines.clone();
             let count = Arc::clone(&self.open[lines.group]);
+            let panics = self.panics == lines.path;
             let open: OpenOnce<'static> = Box::new(move || {
+                assert!(!panics, "a bug of a source");
                 let facts = StreamFacts {
                     rows: vec![("t".into(), u64::from(read.count))],
                     ..StreamFacts::default()
@@ -182,6 +186,7 @@ fn several() -> Several {
         tree: vec!["", "a", "b", "s", "z"],
         time: 1,
         failed: vec![],
+        panics: "",
         rows: None,
         at_once: 2,
         open: vec![Count::default(), Count::default()],
@@ -324,6 +329,15 @@ fn no_group_has_more_files_open_than_it_says() {
             assert!((1..=at_once).contains(&most), "group {group}: {most}");
         }
     }
+}
+
+#[test]
+fn nobody_waits_for_a_thread_that_panicked() {
+    let (_memory, repository) = new_repository(Encryption::None, 2);
+    let mut source = several();
+    (source.at_once, source.panics) = (1, "s/m/empty");
+    let took = std::panic::AssertUnwindSafe(|| run(&repository, &mut source, &options(1)));
+    assert!(std::panic::catch_unwind(took).is_err());
 }
 
 #[test]
