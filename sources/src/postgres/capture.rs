@@ -17,6 +17,7 @@ use super::catalog::{self, Table};
 use super::copy::{Copying, Order};
 use super::dump::{Dumping, Script, Section};
 use super::place::Login;
+use super::selection::Selection;
 use super::session::Session;
 use super::tools::Tools;
 use super::{Form, Postgres};
@@ -29,6 +30,8 @@ use crate::database::{Bytes, Capture, Captured, Context, Part, Stream};
 const TRIES: usize = 5;
 /// Tables that are locked by one statement.
 const LOCKED: usize = 500;
+/// The property of a member that names what its archive holds and a restore does not make.
+pub(super) const LEFT_OUT: &str = "left_out";
 
 /// What all streams of a capture share.
 pub(super) struct Moment {
@@ -46,7 +49,8 @@ pub(super) struct Moment {
     pub warnings: Mutex<Vec<String>>,
     /// Data in no known encoding is passed through as bytes.
     raw: bool,
-    pub has_large_objects: bool,
+    has_large_objects: bool,
+    pub selection: Selection,
 }
 
 impl Moment {
@@ -133,14 +137,19 @@ fn attempt<'a>(source: &'a Postgres, context: &'a Context) -> Result<Capture<'a>
     let login = source.place.login(context)?;
     let master = Session::open(&login, context)?;
     let tools = Tools::find(master.version, context)?;
-    let (snapshot, tables) = fix(source, &master)?;
-    let properties = catalog::properties(&master)?;
+    let (snapshot, mut selection, tables) = fix(source, &master)?;
+    let mut properties = catalog::properties(&master)?;
     let raw = properties
         .iter()
         .any(|(name, value)| name == "encoding" && value == "SQL_ASCII");
-    let scripts = scripts(source, &master)?;
+    // Scripts are rid of it on their way in, an archive when it is read.
+    if source.form == Form::Custom && !selection.left_out.is_empty() {
+        properties.push((LEFT_OUT.to_owned(), selection.left_out.text()?));
+    }
+    let scripts = scripts(source, &master, &selection)?;
     let any = "SELECT EXISTS (SELECT 1 FROM pg_largeobject_metadata)";
-    let has_large_objects = master.value(any)?.as_deref() == Some("t");
+    let has_large_objects =
+        source.wanted.has_large_objects() && master.value(any)?.as_deref() == Some("t");
     let orders: Vec<Order> = (tables.iter())
         .map(|table| Order::choose(source, table, &master))
         .collect::<Result<_, _>>()?;
@@ -152,9 +161,10 @@ fn attempt<'a>(source: &'a Postgres, context: &'a Context) -> Result<Capture<'a>
         snapshot,
         master: Mutex::new(master),
         free: Mutex::default(),
-        warnings: Mutex::default(),
+        warnings: Mutex::new(std::mem::take(&mut selection.warnings)),
         raw,
         has_large_objects,
+        selection,
     });
     let streams = match source.form {
         Form::Tables => by_table(source, &moment, tables, orders, scripts),
@@ -181,15 +191,20 @@ fn attempt<'a>(source: &'a Postgres, context: &'a Context) -> Result<Capture<'a>
     })
 }
 
-/// Exports a snapshot and locks the tables that it shows.
-fn fix(source: &Postgres, master: &Session) -> Result<(String, Vec<Table>), DatabaseError> {
+/// Exports a snapshot and locks the tables that are chosen of those that it shows.
+fn fix(
+    source: &Postgres,
+    master: &Session,
+) -> Result<(String, Selection, Vec<Table>), DatabaseError> {
     let mut rewritten = Vec::new();
     for _ in 0..TRIES {
         master.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
         let snapshot = master
             .value("SELECT pg_export_snapshot()")?
             .unwrap_or_default();
-        let tables = source.chosen(catalog::tables(master)?)?;
+        let mut tables = catalog::tables(master)?;
+        let selection = Selection::of(source, master)?;
+        tables.retain(|table| selection.has(table));
         let timeout = source.lock_timeout.as_millis();
         master.run(&format!(
             "SET LOCAL lock_timeout = {timeout}; SET LOCAL work_mem = '64MB'"
@@ -201,7 +216,7 @@ fn fix(source: &Postgres, master: &Session) -> Result<(String, Vec<Table>), Data
             Ok(()) => {
                 rewritten = catalog::changed(master, &tables)?;
                 if rewritten.is_empty() {
-                    return Ok((snapshot, tables));
+                    return Ok((snapshot, selection, tables));
                 }
             }
         }
@@ -231,13 +246,15 @@ fn lock_all(session: &Session, tables: &[Table], wait: &str) -> Result<(), Datab
 fn scripts(
     source: &Postgres,
     master: &Session,
+    selection: &Selection,
 ) -> Result<Vec<(&'static str, String)>, DatabaseError> {
     let mut scripts = Vec::new();
     if source.part != Part::Data {
         scripts.push(("database.sql", catalog::of_database(master)?));
     }
     if source.part != Part::Schema && source.form == Form::Tables {
-        scripts.push(("sequences.sql", catalog::sequences(master)?.concat()));
+        let sequences = catalog::sequences(master, &|name| selection.has_sequence(name))?;
+        scripts.push(("sequences.sql", sequences.concat()));
     }
     scripts.retain(|(_, script)| !script.is_empty());
     Ok(scripts)
@@ -280,13 +297,13 @@ fn by_table<'a>(
     let mut streams: Vec<Stream<'a>> = scripts.into_iter().map(script).collect();
     let mut sections = Vec::new();
     if source.part != Part::Data {
-        let section = |part| Section::new(part, source.limits(&tables));
+        let section = |part| Section::new(part, moment.selection.options(&tables));
         sections.push(("schema.pre.sql", section("--section=pre-data")));
         sections.push(("schema.post.sql", section("--section=post-data")));
     }
     if source.part != Part::Schema {
         moment.prepare(source.connections.min(tables.len()), &tables)?;
-        if source.has_large_objects(moment) {
+        if moment.has_large_objects {
             sections.push(("large-objects.sql", Section::large_objects()));
         }
     }
@@ -298,7 +315,7 @@ fn by_table<'a>(
         return Ok(streams);
     }
     for (table, order) in tables.into_iter().zip(orders) {
-        if source.is_without_rows(&table.name) {
+        if !moment.selection.has_rows_of(&table) {
             continue;
         }
         let moment = Arc::clone(moment);
@@ -325,14 +342,14 @@ fn whole<'a>(
     if source.part != Part::Data {
         streams.extend(globals(source, moment));
     }
-    let mut arguments = source.limits(&tables);
+    let mut arguments = moment.selection.options(&tables);
     match source.part {
         Part::All => {}
         Part::Schema => arguments.push("--schema-only".to_owned()),
         Part::Data => arguments.push("--data-only".to_owned()),
     }
     let mut counted: Vec<Table> = tables;
-    counted.retain(|t| source.part != Part::Schema && !source.is_without_rows(&t.name));
+    counted.retain(|t| source.part != Part::Schema && moment.selection.has_rows_of(t));
     let (name, section) = match source.form {
         Form::Custom => ("dump.pgdump", Section::custom(arguments, counted.clone())),
         _ => ("dump.sql", Section::plain(arguments, counted.clone())),

@@ -113,8 +113,11 @@ pub(super) fn changed(session: &Session, tables: &[Table]) -> Result<Vec<String>
     Ok(rows.into_iter().flatten().flatten().collect())
 }
 
-/// Sequences of users, and where they stand, as statements that put them there.
-pub(super) fn sequences(session: &Session) -> Result<Vec<String>, DatabaseError> {
+/// Sequences of users that are wanted, and where they stand, as statements that put them there.
+pub(super) fn sequences(
+    session: &Session,
+    is_wanted: &dyn Fn(&TableName) -> bool,
+) -> Result<Vec<String>, DatabaseError> {
     let sql = "SELECT n.nspname, c.relname FROM pg_class c
         JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE c.relkind = 'S' AND c.relpersistence <> 't'
@@ -126,11 +129,14 @@ pub(super) fn sequences(session: &Session) -> Result<Vec<String>, DatabaseError>
     let mut statements = Vec::new();
     for row in session.rows(sql)? {
         let mut names = row.into_iter().map(Option::unwrap_or_default);
-        let (schema, name) = (
-            names.next().unwrap_or_default(),
-            names.next().unwrap_or_default(),
-        );
-        let name = format!("{}.{}", quoted(&schema), quoted(&name));
+        let name = TableName {
+            schema: names.next().unwrap_or_default(),
+            name: names.next().unwrap_or_default(),
+        };
+        if !is_wanted(&name) {
+            continue;
+        }
+        let name = name.quoted();
         let sql = format!("SELECT last_value, is_called FROM {name}");
         let Some(row) = session.rows(&sql)?.into_iter().next() else {
             continue;

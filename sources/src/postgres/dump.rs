@@ -7,6 +7,7 @@ use hucha_store::member::StreamFacts;
 
 use super::capture::Moment;
 use super::catalog::Table;
+use super::script::{Choice, Passing};
 use crate::child::{Child, ChildError, lock};
 use crate::database::error::{Cause, DatabaseError};
 use crate::database::{Bytes, hand_out};
@@ -99,6 +100,8 @@ pub(super) struct Dumping {
     moment: Arc<Moment>,
     child: Child,
     filter: Filter,
+    /// Of a script from which single things are left out.
+    passing: Option<Passing<'static>>,
     is_script: bool,
     counted: Vec<Table>,
     rows: Vec<(String, u64)>,
@@ -117,10 +120,19 @@ impl Dumping {
             .arg(format!("--lock-wait-timeout={LOCK_WAIT}s"))
             .args(&section.arguments);
         let child = Child::start(moment.context.spec("pg_dump", command)).map_err(said)?;
+        let left_out = &moment.selection.left_out;
+        let passing = (section.is_script && !left_out.is_empty()).then(|| {
+            let choice = Choice {
+                left_out: Some(Arc::clone(left_out)),
+                ..Choice::default()
+            };
+            Passing::new(choice, u32::MAX)
+        });
         Ok(Dumping {
             moment: Arc::clone(moment),
             child,
             filter: Filter::default(),
+            passing,
             is_script: section.is_script,
             counted: section.counted,
             rows: Vec::new(),
@@ -151,6 +163,15 @@ impl Dumping {
             (true, 0) => self.filter.end(&mut self.out)?,
             (true, _) => self.filter.pass(piece, &mut self.out),
             (false, _) => self.out.extend_from_slice(piece),
+        }
+        if let Some(passing) = &mut self.passing {
+            let printed = std::mem::take(&mut self.out);
+            let passed = passing.pass(&printed, &mut self.out);
+            let passed = passed.and_then(|()| match n {
+                0 => passing.end(&mut self.out),
+                _ => Ok(()),
+            });
+            passed.map_err(|e| DatabaseError::new(Cause::Failed, e.to_string()))?;
         }
         if n == 0 {
             let words = self.child.words();

@@ -139,6 +139,7 @@ impl Scripted<'_> {
                 kinds: Kinds::Only(&["TABLE DATA", "SEQUENCE SET"]),
                 tables: Some(&chosen),
                 sequences: Some(self.sequences),
+                ..Choice::default()
             },
             before: format!("BEGIN;\n{ASLEEP};\n"),
             behind: self.compared(parts) + "COMMIT;\n",

@@ -12,11 +12,13 @@ mod copy;
 mod dump;
 mod feed;
 mod fill;
+mod left_out;
 mod names;
 mod place;
 mod restore;
 pub(crate) mod rows;
 mod script;
+mod selection;
 mod session;
 mod swap;
 #[cfg(test)]
@@ -32,10 +34,9 @@ use crate::database::settings::Settings;
 use crate::database::{
     Capture, Context, Database, Part, Preflight, RestoreOptions, Restored, Stored, Verified,
 };
-use capture::Moment;
-use catalog::Table;
-use names::{Pattern, TableName};
+use names::Pattern;
 use place::Place;
+use selection::Wanted;
 use session::Session;
 use tools::{KNOWN, Tools};
 
@@ -90,11 +91,7 @@ pub struct Postgres {
     key_order_limit: u64,
     connections: usize,
     lock_timeout: Duration,
-    tables: Vec<Pattern>,
-    exclude_tables: Vec<Pattern>,
-    exclude_data: Vec<Pattern>,
-    schemas: Vec<String>,
-    exclude_schemas: Vec<String>,
+    wanted: Wanted,
     without_globals: bool,
     role_passwords: bool,
     /// Of a restore: in place of the stored collation.
@@ -142,77 +139,19 @@ impl Postgres {
             lock_timeout: settings
                 .number("lock_timeout")?
                 .map_or(LOCK_TIMEOUT, Duration::from_secs),
-            tables: Pattern::all(&settings.list("tables")?)?,
-            exclude_tables: Pattern::all(&settings.list("exclude_tables")?)?,
-            exclude_data: Pattern::all(&settings.list("exclude_data")?)?,
-            schemas: settings.list("schemas")?,
-            exclude_schemas: settings.list("exclude_schemas")?,
+            wanted: Wanted {
+                tables: Pattern::all(&settings.list("tables")?)?,
+                exclude_tables: Pattern::all(&settings.list("exclude_tables")?)?,
+                exclude_data: Pattern::all(&settings.list("exclude_data")?)?,
+                schemas: settings.list("schemas")?,
+                exclude_schemas: settings.list("exclude_schemas")?,
+            },
             without_globals: settings.flag("no_globals")?,
             role_passwords: settings.flag("role_passwords")?,
             collate: settings.text("collate")?,
         };
         settings.finish()?;
         Ok(source)
-    }
-
-    /// The tables that were asked for.
-    fn chosen(&self, all: Vec<Table>) -> Result<Vec<Table>, DatabaseError> {
-        for pattern in &self.tables {
-            if !all.iter().any(|table| pattern.matches(&table.name)) {
-                let what = format!("no table is like {:?}", pattern.typed());
-                return Err(DatabaseError::new(Cause::Absent, what)
-                    .hint("write SCHEMA.TABLE, with `*` for any letters"));
-            }
-        }
-        let is_chosen = |table: &Table| {
-            let name = &table.name;
-            let like = |patterns: &[Pattern]| patterns.iter().any(|p| p.matches(name));
-            let within = |schemas: &[String]| schemas.iter().any(|s| names::like(s, &name.schema));
-            (self.tables.is_empty() || like(&self.tables))
-                && (self.schemas.is_empty() || within(&self.schemas))
-                && !like(&self.exclude_tables)
-                && !within(&self.exclude_schemas)
-        };
-        Ok(all.into_iter().filter(is_chosen).collect())
-    }
-
-    /// The same for `pg_dump`, by exact names where a choice was made.
-    fn limits(&self, chosen: &[Table]) -> Vec<String> {
-        let exact = |option: &str, patterns: &[Pattern]| -> Vec<String> {
-            let quoted = |p: &Pattern| format!("{option}={}", p.for_programs());
-            patterns.iter().map(quoted).collect()
-        };
-        let schema = |option: &str, schemas: &[String]| -> Vec<String> {
-            let quoted = |s: &String| format!("{option}={}", names::for_programs(s));
-            schemas.iter().map(quoted).collect()
-        };
-        let mut limits = Vec::new();
-        if !self.tables.is_empty() {
-            limits.extend(
-                chosen
-                    .iter()
-                    .map(|t| format!("--table={}", t.name.quoted())),
-            );
-        }
-        limits.extend(exact("--exclude-table", &self.exclude_tables));
-        limits.extend(schema("--schema", &self.schemas));
-        limits.extend(schema("--exclude-schema", &self.exclude_schemas));
-        if self.form != Form::Tables {
-            limits.extend(exact("--exclude-table-data", &self.exclude_data));
-        }
-        limits
-    }
-
-    fn is_without_rows(&self, table: &TableName) -> bool {
-        self.exclude_data
-            .iter()
-            .any(|pattern| pattern.matches(table))
-    }
-
-    /// Large objects belong to no table or schema.
-    fn has_large_objects(&self, moment: &Moment) -> bool {
-        let chosen = !self.tables.is_empty() || !self.schemas.is_empty();
-        !chosen && moment.has_large_objects
     }
 }
 

@@ -89,35 +89,10 @@ impl Pattern {
         &self.typed
     }
 
-    /// As PostgreSQL's programs read patterns.
-    pub fn for_programs(&self) -> String {
-        format!(
-            "{}.{}",
-            for_programs(&self.schema),
-            for_programs(&self.name)
-        )
-    }
-
     /// Whether it means a table.
     pub fn matches(&self, table: &TableName) -> bool {
         like(&self.schema, &table.schema) && like(&self.name, &table.name)
     }
-}
-
-/// A part of a pattern as PostgreSQL's programs read it: quoted, so that letters count as they are
-/// written and nothing but `*` has a meaning.
-pub(super) fn for_programs(pattern: &str) -> String {
-    let parts: Vec<String> = pattern
-        .split('*')
-        .map(|part| {
-            if part.is_empty() {
-                String::new()
-            } else {
-                quoted(part)
-            }
-        })
-        .collect();
-    parts.join("*")
 }
 
 /// Whether a text is like a pattern with `*` for any letters.

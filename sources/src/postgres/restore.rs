@@ -4,12 +4,14 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::Read;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
 use super::Postgres;
+use super::capture::LEFT_OUT;
 use super::feed::{Feeding, Programs, feed};
+use super::left_out::LeftOut;
 use super::names::{literal, quoted};
 use super::place::{Login, Place};
 use super::script::{Choice, Kinds};
@@ -403,16 +405,22 @@ fn whole(
     warnings: &mut Vec<String>,
 ) -> Result<(), DatabaseError> {
     let tables = parts.tables();
+    let left_out = parts.stored.member().property(LEFT_OUT);
+    let left_out = left_out.map(LeftOut::of_text).transpose()?;
+    let all = Choice {
+        left_out: left_out.map(Arc::new),
+        ..Choice::default()
+    };
     let choice = match (options.part, parts.is_some) {
         (Part::Schema, _) => Choice {
             kinds: Kinds::Without(&ROWS),
-            ..Choice::default()
+            ..all
         },
-        (_, false) => Choice::default(),
+        (_, false) => all,
         (_, true) => Choice {
             kinds: Kinds::Without(&ONLY_WITH_ALL_ROWS),
             tables: Some(&tables),
-            ..Choice::default()
+            ..all
         },
     };
     made.feed(parts, stream, choice)?;

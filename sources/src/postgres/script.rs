@@ -4,7 +4,9 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::sync::Arc;
 
+use super::left_out::LeftOut;
 use super::names::TableName;
 
 /// What is passed of a script.
@@ -12,6 +14,8 @@ use super::names::TableName;
 pub(super) struct Choice<'a> {
     /// Which kinds of things.
     pub kinds: Kinds<'a>,
+    /// Single things that are not passed.
+    pub left_out: Option<Arc<LeftOut>>,
     /// The tables whose rows are passed, as they are shown; `None`: all.
     pub tables: Option<&'a BTreeSet<String>>,
     /// How sequences are set; `None`: as it says.
@@ -183,8 +187,10 @@ impl<'a> Passing<'a> {
             self.follow(&line);
             return self.write(self.passes, &line, out);
         }
-        if let Some(kind) = kind_of(&line) {
-            self.passes = self.choice.kinds.has(kind);
+        if let Some((kind, schema, tag)) = announced(&line) {
+            let left_out = self.choice.left_out.as_ref();
+            self.passes = self.choice.kinds.has(kind)
+                && !left_out.is_some_and(|all| all.has(kind, schema, tag));
             self.lost_large_objects |= !self.passes && kind == "BLOBS";
         }
         if self.is_older && line.starts_with(b"SET transaction_timeout = ") {
@@ -282,15 +288,16 @@ fn dollars(line: &[u8], at: usize) -> Option<&[u8]> {
     (after.get(tag) == Some(&b'$')).then(|| line.get(at..at + tag + 2))?
 }
 
-/// The kind that a comment before a thing tells.
-fn kind_of(line: &[u8]) -> Option<&str> {
+/// The kind, schema and name that a comment before a thing tells.
+fn announced(line: &[u8]) -> Option<(&str, &str, &str)> {
     let line = std::str::from_utf8(line).ok()?;
-    if !line.starts_with("-- Name: ") && !line.starts_with("-- Data for Name: ") {
-        return None;
-    }
+    let named = line.strip_prefix("-- Name: ");
+    let named = named.or_else(|| line.strip_prefix("-- Data for Name: "))?;
     // A name may hold anything; what follows it stands last.
-    let (_, after) = line.rsplit_once("; Type: ")?;
-    after.split_once("; Schema: ").map(|(kind, _)| kind)
+    let (tag, after) = named.rsplit_once("; Type: ")?;
+    let (kind, after) = after.split_once("; Schema: ")?;
+    let (schema, _) = after.split_once("; Owner: ").unwrap_or((after, ""));
+    Some((kind, schema, tag))
 }
 
 /// The table, as it is shown, whose rows follow: `COPY public.sales (id, at) FROM stdin;`.

@@ -219,6 +219,8 @@ fn packs_of_a_running_writer_are_indexed_only_for_a_bad_segment() {
 
 #[test]
 fn a_bad_pack_is_condemned_and_the_next_snapshot_heals() {
+    // With other cut points the record that is hit may be one of a/one alone.
+    crate::crypto::seeded::seed(b"heals");
     let (memory, mut source) = two(PLAIN);
     for how in HARMS {
         let memory = memory.fork();
