@@ -406,6 +406,42 @@ fn a_full_disk_of_the_repository_leaves_no_snapshot() {
     world.assert_whole();
 }
 
+/// `DROP DATABASE` writes a checkpoint, and a server that cannot goes down with all its databases.
+#[test]
+fn a_full_disk_of_the_server_is_said_and_given_back() {
+    let what = "a database of PostgreSQL into a server whose disk is full";
+    let Some(server) = Server::on_small_disk("64m", what) else {
+        return;
+    };
+    let Some(stage) = Stage::large("too_large", 70_000) else {
+        return;
+    };
+    server.sql(
+        ADMIN,
+        "CREATE TABLE live (id int); INSERT INTO live VALUES (1)",
+    );
+    let to = server.address("too_large");
+    let world = &stage.world;
+    for form in ["tables", "plain"] {
+        let source = format!("{}&format={form}", stage.source());
+        stage.call(&source).run().expect(0);
+        let restore = ["restore", "latest:too_large", "--to", &to];
+        let ran = world.call(restore).run().expect(1);
+        let said = &ran.stderr;
+        assert!(said.contains("could not extend file"), "{said}");
+        let databases = "SELECT datname FROM pg_database WHERE datname NOT LIKE 'template%'";
+        assert_eq!(server.sql(ADMIN, databases), ADMIN, "{form}");
+        assert!(!server.log().contains("PANIC"), "{}", server.log());
+    }
+    assert_eq!(server.sql(ADMIN, "SELECT id FROM live"), "1");
+    // With less in it there is room for it.
+    stage.sql("DELETE FROM large WHERE id > 10000");
+    stage.call(&stage.source()).run().expect(0);
+    world.ok(["restore", "latest:too_large", "--to", &to]);
+    let count = "SELECT count(*) FROM public.large";
+    assert_eq!(server.sql("too_large", count), "10000");
+}
+
 /// Writes a file that nobody else reads.
 fn secret_file(world: &World, name: &str, text: &str) -> String {
     fs::write(world.path(name), text).unwrap();

@@ -13,6 +13,7 @@ mod dump;
 mod feed;
 mod fill;
 mod left_out;
+mod made;
 mod names;
 mod place;
 mod restore;

@@ -10,13 +10,12 @@ use bytes::Bytes;
 
 use super::Postgres;
 use super::capture::LEFT_OUT;
-use super::feed::{Feeding, Programs, feed};
 use super::left_out::LeftOut;
-use super::names::{literal, quoted};
+use super::made::{Made, create};
+use super::names::literal;
 use super::place::{Login, Place};
 use super::script::{Choice, Kinds};
 use super::session::Session;
-use super::tools::Tools;
 use crate::child::lock;
 use crate::database::error::{Cause, DatabaseError};
 use crate::database::{
@@ -136,61 +135,6 @@ impl<'s> Parts<'s> {
     }
 }
 
-/// A new database under a name of its own, dropped again unless it gets its own name.
-struct Made<'a> {
-    server: Session,
-    /// `shop_restoring_0123abcd`.
-    name: String,
-    login: Login,
-    /// A database that is there for all.
-    server_login: Login,
-    tools: Tools,
-    context: &'a Context,
-    kept: bool,
-}
-
-impl Drop for Made<'_> {
-    fn drop(&mut self) {
-        if self.kept {
-            return;
-        }
-        // The session may have been ended while it had nothing to do, or by what stops us. A server
-        // that does not answer keeps the database; its name says what it is.
-        let again = Session::open(&self.server_login, &self.context.calm());
-        if let Ok(server) = again {
-            let _ = drop_database(&server, &self.name);
-        }
-    }
-}
-
-fn drop_database(server: &Session, name: &str) -> Result<(), DatabaseError> {
-    let force = match server.version {
-        130_000.. => " WITH (FORCE)",
-        _ => "",
-    };
-    server.run_long(&format!("DROP DATABASE IF EXISTS {}{force}", quoted(name)))
-}
-
-/// What stands behind the name of a database that is being restored, before eight letters.
-const RESTORING: &str = "_restoring_";
-
-/// Drops what killed restores of this role left: databases of which no session says that it makes
-/// them.
-fn drop_leftovers(server: &Session) -> Result<(), DatabaseError> {
-    let sql = format!(
-        "SELECT datname FROM pg_database d \
-         WHERE datname ~ '{RESTORING}[0-9a-f]{{8}}$' AND datdba = current_user::regrole \
-         AND NOT EXISTS (SELECT 1 FROM pg_stat_activity a \
-                         WHERE a.application_name = 'hucha restoring ' || right(d.datname, 8)
-                         OR a.datname = d.datname)"
-    );
-    for name in server.rows(&sql)?.into_iter().flatten().flatten() {
-        // Somebody may be faster.
-        let _ = server.run_long(&format!("DROP DATABASE IF EXISTS {}", quoted(&name)));
-    }
-    Ok(())
-}
-
 /// Connects to a database that every server has.
 pub(super) fn maintenance(place: &Place, context: &Context) -> Result<Session, DatabaseError> {
     let mut result = Err(DatabaseError::stopped());
@@ -226,10 +170,24 @@ pub(super) fn restore(
         return super::fill::fill(to, &parts, context);
     }
     let mut made = create(to, stored, context)?;
+    match fill(to, &mut made, &parts, options, context) {
+        Ok(restored) => Ok(restored),
+        Err(error) => Err(made.undo(error)),
+    }
+}
+
+/// Fills an empty database, compares it, and gives it its name.
+fn fill(
+    to: &Postgres,
+    made: &mut Made<'_>,
+    parts: &Parts<'_>,
+    options: &RestoreOptions,
+    context: &Context,
+) -> Result<Restored, DatabaseError> {
     let mut warnings = Vec::new();
     match parts.whole() {
-        None => by_table(to, &made, &parts, options, &mut warnings)?,
-        Some(stream) => whole(&made, &parts, options, stream, &mut warnings)?,
+        None => by_table(to, made, parts, options, &mut warnings)?,
+        Some(stream) => whole(made, parts, options, stream, &mut warnings)?,
     }
     if parts.is_some {
         warnings.push(
@@ -237,7 +195,7 @@ pub(super) fn restore(
         );
     }
     let verified = compare(&made.login, context, &parts.rows)?;
-    let name = made.finish(to, &parts, &mut warnings)?;
+    let name = made.finish(to, parts, &mut warnings)?;
     Ok(Restored {
         name,
         tables: verified.tables,
@@ -245,119 +203,6 @@ pub(super) fn restore(
         kept: None,
         warnings,
     })
-}
-
-/// Makes the empty database, as the stored one was made. Its own name comes last: nobody takes for
-/// a database what a killed restore left.
-fn create<'a>(
-    to: &Postgres,
-    stored: &dyn Stored,
-    context: &'a Context,
-) -> Result<Made<'a>, DatabaseError> {
-    let server = maintenance(&to.place, context)?;
-    let tools = Tools::find(server.version, context)?;
-    let random = super::random_key().get(..8).unwrap_or_default().to_owned();
-    // Before the database is there, so that nobody takes it for left.
-    server.run(&format!(
-        "SET application_name = 'hucha restoring {random}'"
-    ))?;
-    drop_leftovers(&server)?;
-    let wanted = to.place.database().unwrap_or_default();
-    let name = shortened(wanted, &format!("{RESTORING}{random}"));
-    let sql = create_statement(&name, stored, server.version, to.collate.as_deref());
-    server.run_long(&sql).map_err(|e| no_locale(e, stored))?;
-    let login = to.place.with_database(&name).login(context)?;
-    let server_login = to.place.with_database(&server.database).login(context)?;
-    Ok(Made {
-        login,
-        server_login,
-        server,
-        name,
-        tools,
-        context,
-        kept: false,
-    })
-}
-
-/// A name with an end that no database has: with a number when there are two in a second.
-pub(super) fn free(server: &Session, name: &str, end: &str) -> Result<String, DatabaseError> {
-    for number in 1..1000 {
-        let end = match number {
-            1 => end.to_owned(),
-            n => format!("{end}_{n}"),
-        };
-        let name = shortened(name, &end);
-        if !exists(server, &name)? {
-            return Ok(name);
-        }
-    }
-    Ok(shortened(name, end))
-}
-
-/// A name with an end, within the 63 bytes that a name may have.
-fn shortened(name: &str, end: &str) -> String {
-    let mut room = 63_usize.saturating_sub(end.len()).min(name.len());
-    while !name.is_char_boundary(room) {
-        room -= 1;
-    }
-    format!("{}{end}", name.get(..room).unwrap_or_default())
-}
-
-fn create_statement(
-    name: &str,
-    stored: &dyn Stored,
-    version: u32,
-    collate: Option<&str>,
-) -> String {
-    let property = |name: &str| stored.member().property(name);
-    let mut sql = format!("CREATE DATABASE {} TEMPLATE template0", quoted(name));
-    let mut add = |what: &str, value: Option<&str>| {
-        if let Some(value) = value {
-            sql.push_str(&format!(" {what} {}", literal(value)));
-        }
-    };
-    add("ENCODING", property("encoding"));
-    if let Some(collate) = collate {
-        add("LC_COLLATE", Some(collate));
-        add("LC_CTYPE", Some(collate));
-        if version >= 150_000 {
-            sql.push_str(" LOCALE_PROVIDER libc");
-        }
-        return sql;
-    }
-    add("LC_COLLATE", property("collate"));
-    add("LC_CTYPE", property("ctype"));
-    match property("locale_provider") {
-        Some("i") if version >= 150_000 => {
-            sql.push_str(" LOCALE_PROVIDER icu");
-            if let Some(locale) = property("locale") {
-                sql.push_str(&format!(" ICU_LOCALE {}", literal(locale)));
-            }
-        }
-        Some("b") if version >= 170_000 => {
-            sql.push_str(" LOCALE_PROVIDER builtin");
-            if let Some(locale) = property("locale") {
-                sql.push_str(&format!(" BUILTIN_LOCALE {}", literal(locale)));
-            }
-        }
-        _ if version >= 150_000 => sql.push_str(" LOCALE_PROVIDER libc"),
-        _ => {}
-    }
-    sql
-}
-
-fn no_locale(error: DatabaseError, stored: &dyn Stored) -> DatabaseError {
-    if !error.what.contains("locale") {
-        return error;
-    }
-    let collate = stored.member().property("collate").unwrap_or_default();
-    DatabaseError {
-        hint: Some(format!(
-            "the server does not know the collation {collate} of the stored database: install \
-             that locale, or choose another with ?collate=C.UTF-8"
-        )),
-        ..error
-    }
 }
 
 /// The default form.
@@ -425,80 +270,6 @@ fn whole(
     };
     made.feed(parts, stream, choice)?;
     made.analyze(warnings)
-}
-
-impl Made<'_> {
-    /// Feeds a stored script or archive to it.
-    fn feed(
-        &self,
-        parts: &Parts<'_>,
-        stream: &str,
-        choice: Choice<'_>,
-    ) -> Result<(), DatabaseError> {
-        let version = self.server.version;
-        let programs = Programs::new(&self.tools, &self.login, version, self.context)?;
-        let feeding = Feeding {
-            stream,
-            choice,
-            ..Feeding::default()
-        };
-        feed(&programs, parts.stored, feeding).map(drop)
-    }
-
-    /// What plans go by; without it a database is slow, and whole.
-    fn analyze(&self, warnings: &mut Vec<String>) -> Result<(), DatabaseError> {
-        let analyzed = Session::open(&self.login, self.context)?.run_long("ANALYZE");
-        match analyzed {
-            Err(e) if e.cause != Cause::Stopped => {
-                warnings.push(format!("ANALYZE failed, run it yourself: {}", e.what));
-                Ok(())
-            }
-            other => other,
-        }
-    }
-
-    /// Gives it what belongs to the database itself, its name, and its owner.
-    fn finish(
-        &mut self,
-        to: &Postgres,
-        parts: &Parts<'_>,
-        warnings: &mut Vec<String>,
-    ) -> Result<String, DatabaseError> {
-        // A session that was idle all the while may be gone.
-        let server = Session::open(&self.server_login, self.context)?;
-        if parts.has("database.sql") {
-            let script = parts.text("database.sql")?;
-            for statement in super::catalog::for_database(&script, &self.name)? {
-                server.run_one(&statement)?;
-            }
-        }
-        let wanted = to.place.database().unwrap_or_default();
-        let name = match exists(&server, wanted)? {
-            false => wanted.to_owned(),
-            true => free(
-                &server,
-                wanted,
-                &format!("_restored_{}", self.context.stamp),
-            )?,
-        };
-        server.run(&format!(
-            "ALTER DATABASE {} RENAME TO {}",
-            quoted(&self.name),
-            quoted(&name)
-        ))?;
-        self.kept = true;
-        if let Some(owner) = parts.stored.member().property("owner") {
-            let sql = format!(
-                "ALTER DATABASE {} OWNER TO {}",
-                quoted(&name),
-                quoted(owner)
-            );
-            if let Err(e) = server.run(&sql) {
-                warnings.push(format!("its owner was {owner}, and is not now: {}", e.what));
-            }
-        }
-        Ok(name)
-    }
 }
 
 /// Fills all tables, several at once, the largest first.

@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::Postgres;
+use super::made::free;
 use super::names::{literal, quoted};
-use super::restore::{exists, free, maintenance};
+use super::restore::{exists, maintenance};
 use super::session::Session;
 use crate::database::error::{Cause, DatabaseError};
 use crate::database::{Context, Restored};

@@ -102,6 +102,11 @@ pub(super) fn unreachable(login: &Login, error: &NoConnection) -> DatabaseError 
             format!("there is no database \"{database}\" at {host}:{port}"),
             "is its name right? `psql -l` lists them",
         ),
+        Some(said) if *said.code() == SqlState::CANNOT_CONNECT_NOW => (
+            Cause::Unreachable,
+            format!("{host}:{port} is not ready: {}", said.message()),
+            "it is starting up or going down: try again, and see its log",
+        ),
         Some(said) if *said.code() == SqlState::TOO_MANY_CONNECTIONS => (
             Cause::Unreachable,
             format!(

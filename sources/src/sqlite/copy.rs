@@ -70,16 +70,34 @@ pub(super) fn pour(
     path: &Path,
     context: &Context,
 ) -> Result<(), DatabaseError> {
+    pour_between(source, target, path, context, &mut || {})
+}
+
+/// The same; `between` is called before each slice.
+fn pour_between(
+    source: &Connection,
+    target: &mut Connection,
+    path: &Path,
+    context: &Context,
+    between: &mut dyn FnMut(),
+) -> Result<(), DatabaseError> {
     let failed = |e| told(path, "copy", &e);
     let backup = Backup::new(source, target).map_err(failed)?;
     let (mut restarts, mut left) = (0, i32::MAX);
     let mut waited: Option<Instant> = None;
     loop {
         context.go_on()?;
+        between();
         let pages = if restarts < RESTARTS { SLICE } else { -1 };
         match backup.step(pages).map_err(failed)? {
             StepResult::Done => return Ok(()),
-            StepResult::More => waited = None,
+            StepResult::More => {
+                waited = None;
+                // A slice that began anew at the first page leaves as much as it did before.
+                let remaining = backup.progress().remaining;
+                restarts += usize::from(remaining >= left);
+                left = remaining;
+            }
             StepResult::Busy | StepResult::Locked => {
                 let since = *waited.get_or_insert_with(Instant::now);
                 if since.elapsed() > PATIENCE {
@@ -92,10 +110,47 @@ pub(super) fn pour(
             // What SQLite may answer in a later version.
             _ => {}
         }
-        let remaining = backup.progress().remaining;
-        if remaining > left {
-            restarts += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::testing::context;
+
+    #[test]
+    fn writers_before_each_slice_do_not_keep_a_copy_from_its_end() {
+        let keep = tempfile::tempdir().unwrap();
+        let path = keep.path().join("shop.db");
+        let writer = Connection::open(&path).unwrap();
+        writer
+            .execute_batch(
+                "PRAGMA journal_mode = DELETE; PRAGMA synchronous = OFF;
+                 CREATE TABLE shop (id INTEGER PRIMARY KEY, goods BLOB);
+                 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9000)
+                 INSERT INTO shop SELECT i, zeroblob(4000) FROM n",
+            )
+            .unwrap();
+        let context = context(keep.path());
+        for from in [1, 3] {
+            let source = Connection::open(&path).unwrap();
+            let mut target = Connection::open_in_memory().unwrap();
+            let mut slices = 0;
+            let mut write = || {
+                slices += 1;
+                assert!(slices < 100, "it begins anew for ever");
+                if slices >= from {
+                    let sql = "INSERT INTO shop (goods) VALUES ('late')";
+                    writer.execute_batch(sql).unwrap();
+                }
+            };
+            pour_between(&source, &mut target, &path, &context, &mut write).unwrap();
+            assert!(slices <= from + 1 + RESTARTS, "{slices} slices");
+            let count = |connection: &Connection| -> u64 {
+                let count = "SELECT count(*) FROM shop";
+                connection.query_row(count, [], |row| row.get(0)).unwrap()
+            };
+            assert_eq!(count(&target), count(&writer));
         }
-        left = remaining;
     }
 }

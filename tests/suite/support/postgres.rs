@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tempfile::TempDir;
 
+use super::disk::Disk;
 use super::process::Call;
 use super::tool;
 
@@ -19,6 +20,8 @@ const LOCAL: &str = "local all \"locked\" scram-sha-256\nlocal all all trust\n";
 
 /// A server on a socket, without network; it ends with this.
 pub struct Server {
+    /// Its files, but for the log of what it writes, on a small disk; goes before the folder.
+    disk: Option<Disk>,
     folder: TempDir,
     programs: PathBuf,
     /// Where `psql` and `pg_dump` are; some packages have them apart.
@@ -58,10 +61,39 @@ impl Server {
     pub fn start(programs: PathBuf, clients: PathBuf) -> Server {
         let folder = tempfile::Builder::new().prefix("hucha-pg-").tempdir();
         let server = Server {
+            disk: None,
             folder: folder.unwrap(),
             programs,
             clients,
         };
+        server.started()
+    }
+
+    /// The same of a server with little room for its databases. `None` where that cannot be had.
+    pub fn on_small_disk(size: &str, what: &str) -> Option<Server> {
+        let Some(programs) = programs() else {
+            eprintln!("!!! SKIPPED, needs a PostgreSQL server: {what}");
+            return None;
+        };
+        let folder = tempfile::Builder::new().prefix("hucha-pg-").tempdir();
+        let folder = folder.unwrap();
+        let disk = Disk::mount(&folder.path().join("data"), size, what)?;
+        tool(
+            Command::new("chown")
+                .arg(ADMIN)
+                .arg(folder.path().join("data")),
+        );
+        let server = Server {
+            disk: Some(disk),
+            folder,
+            clients: programs.clone(),
+            programs,
+        };
+        Some(server.started())
+    }
+
+    fn started(self) -> Server {
+        let server = self;
         if rustix::process::geteuid().is_root() {
             // Sockets are in it, which everybody may use.
             tool(Command::new("chmod").arg("711").arg(server.folder()));
@@ -71,6 +103,9 @@ impl Server {
         let mut initdb = server.owners("initdb");
         initdb.args(["--no-sync", "--auth=trust", "--encoding=UTF8"]);
         initdb.arg("--locale=C.UTF-8").arg("--username").arg(ADMIN);
+        if server.disk.is_some() {
+            initdb.arg("--waldir").arg(server.folder().join("wal"));
+        }
         tool(initdb.arg("--pgdata").arg(&data));
         fs::write(data.join("pg_hba.conf"), LOCAL).unwrap();
         let settings = format!(
@@ -86,9 +121,13 @@ impl Server {
         // It goes on, and would keep our pipes open.
         start.stdout(Stdio::null()).stderr(Stdio::null());
         let started = start.status().unwrap();
-        let log = fs::read_to_string(server.folder().join("log"));
-        assert!(started.success(), "no server: {}", log.unwrap_or_default());
+        assert!(started.success(), "no server: {}", server.log());
         server
+    }
+
+    /// What it told of itself.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder().join("log")).unwrap_or_default()
     }
 
     fn folder(&self) -> &Path {
