@@ -297,7 +297,7 @@ fn by_table<'a>(
     let mut streams: Vec<Stream<'a>> = scripts.into_iter().map(script).collect();
     let mut sections = Vec::new();
     if source.part != Part::Data {
-        let section = |part| Section::new(part, moment.selection.options(&tables));
+        let section = |part| Section::new(part, moment.selection.options());
         sections.push(("schema.pre.sql", section("--section=pre-data")));
         sections.push(("schema.post.sql", section("--section=post-data")));
     }
@@ -342,7 +342,7 @@ fn whole<'a>(
     if source.part != Part::Data {
         streams.extend(globals(source, moment));
     }
-    let mut arguments = moment.selection.options(&tables);
+    let mut arguments = moment.selection.options();
     match source.part {
         Part::All => {}
         Part::Schema => arguments.push("--schema-only".to_owned()),

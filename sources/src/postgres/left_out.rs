@@ -1,5 +1,7 @@
 //! Things that scripts of `pg_dump` make and that are not wanted: it has no option for them.
 
+use std::collections::HashSet;
+
 use crate::database::error::{Cause, DatabaseError};
 
 /// Something that a script makes, as the comment before it names it.
@@ -31,10 +33,20 @@ fn plain(name: &str) -> String {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct LeftOut {
     things: Vec<Thing>,
+    /// The same, to be found.
+    keys: HashSet<String>,
+}
+
+/// How a thing of a kind is found; what is about a thing has no kind.
+fn key(kind: &str, schema: &str, name: &str) -> String {
+    [kind, schema, &plain(name)].join("\0")
 }
 
 impl LeftOut {
     pub fn add(&mut self, thing: Thing) {
+        self.keys
+            .insert(key(&thing.kind, &thing.schema, &thing.name));
+        self.keys.insert(key("", &thing.schema, &thing.about));
         self.things.push(thing);
     }
 
@@ -67,19 +79,20 @@ impl LeftOut {
             name,
             about,
         };
-        let things = kept.into_iter().map(thing).collect();
-        Ok(LeftOut { things })
+        let mut all = LeftOut::default();
+        kept.into_iter().map(thing).for_each(|thing| all.add(thing));
+        Ok(all)
     }
 
     /// Whether a thing is left out, named as the comment before it does.
     pub fn has(&self, kind: &str, schema: &str, name: &str) -> bool {
-        let name = plain(name);
-        let is_about = ABOUT.contains(&kind);
-        self.things.iter().any(|thing| {
-            let is_it = thing.kind == kind && plain(&thing.name) == name;
-            let is_told = is_about && plain(&thing.about) == name;
-            (is_it || is_told) && thing.schema == schema
-        })
+        let kind = match kind {
+            _ if ABOUT.contains(&kind) => "",
+            // It names the index of the partition.
+            "INDEX ATTACH" => "INDEX",
+            kind => kind,
+        };
+        !self.is_empty() && self.keys.contains(&key(kind, schema, name))
     }
 }
 
@@ -101,6 +114,7 @@ mod tests {
         let late = "late(integer, public.state)";
         let about = "FUNCTION late(days integer, of public.state)";
         left.add(thing("FUNCTION", "audit", late, about));
+        left.add(thing("INDEX", "public", "part_late", "INDEX part_late"));
         left.add(thing("EVENT TRIGGER", "-", "watch", "EVENT TRIGGER watch"));
         for (kind, schema, tag) in [
             ("FK CONSTRAINT", "public", "Odd sale its key"),
@@ -112,6 +126,7 @@ mod tests {
             ("FUNCTION", "audit", "late(integer, public.state)"),
             ("ACL", "audit", about),
             ("COMMENT", "-", "EVENT TRIGGER watch"),
+            ("INDEX ATTACH", "public", "part_late"),
             ("EVENT TRIGGER", "-", "watch"),
         ] {
             assert!(left.has(kind, schema, tag), "{kind} {tag}");

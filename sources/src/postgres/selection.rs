@@ -5,13 +5,13 @@
 //! left out with it, and told: views, foreign keys, functions, policies. What cannot be taken out
 //! of the thing that it belongs to, such as a column of a table's type, is refused.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Postgres;
 use super::catalog::Table;
 use super::left_out::{LeftOut, Thing};
-use super::names::{TableName, like};
+use super::names::{TableName, like, quoted};
 use super::session::{Field, Session};
 use crate::database::Part;
 use crate::database::error::{Cause, DatabaseError};
@@ -26,8 +26,15 @@ pub(super) struct Selection {
     out: BTreeSet<u32>,
     /// The same and sequences, by name, for `pg_dump`.
     excluded: BTreeSet<TableName>,
-    /// Tables that are stored without their rows.
+    /// Schemas of which something is stored.
+    schemas: BTreeSet<String>,
+    /// Relations that are stored without their rows, and those of extensions that are not chosen:
+    /// they come with their extension.
     empty: BTreeSet<u32>,
+    /// The same, by name.
+    emptied: Vec<TableName>,
+    /// Large objects are not stored.
+    no_large_objects: bool,
     /// What is left out of scripts, for it needs a relation that is not there.
     pub left_out: Arc<LeftOut>,
     /// What to say of that.
@@ -57,10 +64,31 @@ impl Selection {
         if source.part != Part::Data {
             selection.follow(session, source.part)?;
         }
-        let sequences = left_sequences(session, wanted, &selection)?;
-        let excluded = |r: &&Relation| selection.out.contains(&r.oid) && !r.is_of_extension;
-        let names = relations.iter().filter(excluded).map(|r| r.name.clone());
-        selection.excluded = names.chain(sequences).collect();
+        let out = |r: &Relation| selection.out.contains(&r.oid);
+        for pattern in &wanted.tables {
+            if !relations
+                .iter()
+                .any(|r| pattern.matches(&r.name) && !out(r))
+            {
+                let what = format!(
+                    "{:?} needs tables that are not to be stored",
+                    pattern.typed()
+                );
+                return Err(
+                    DatabaseError::new(Cause::Absent, what).hint("name what it reads as well")
+                );
+            }
+        }
+        let named = |some: &dyn Fn(&Relation) -> bool| -> Vec<TableName> {
+            let some = relations.iter().filter(|r| some(r));
+            some.map(|r| r.name.clone()).collect()
+        };
+        let stored = named(&|r| !selection.out.contains(&r.oid));
+        let (left, kept) = sequences(session, wanted, &selection)?;
+        let kept = stored.into_iter().chain(kept);
+        selection.schemas = kept.map(|name| name.schema).collect();
+        selection.excluded = named(&out).into_iter().chain(left).collect();
+        selection.emptied = named(&|r| selection.empty.contains(&r.oid));
         Ok(selection)
     }
 
@@ -76,25 +104,38 @@ impl Selection {
         !self.excluded.contains(name)
     }
 
-    /// The same for `pg_dump`, by exact names. `tables` are those that are stored.
-    pub fn options(&self, tables: &[Table]) -> Vec<String> {
-        let out = self.excluded.iter();
-        let out = out.map(|name| format!("--exclude-table={}", name.quoted()));
-        let empty = tables.iter().filter(|table| !self.has_rows_of(table));
-        let empty = empty.map(|table| format!("--exclude-table-data={}", table.name.quoted()));
-        out.chain(empty).collect()
+    /// The same for `pg_dump`, by exact names.
+    pub fn options(&self) -> Vec<String> {
+        let named = |option: &'static str, name: &TableName| format!("{option}={}", name.quoted());
+        // It looks up each name by itself, so that thousands would take their time.
+        let whole = |name: &&TableName| !self.schemas.contains(&name.schema);
+        let schemas: BTreeSet<&str> = (self.excluded.iter().filter(whole))
+            .map(|name| name.schema.as_str())
+            .collect();
+        let schemas = schemas.into_iter();
+        let schemas = schemas.map(|schema| format!("--exclude-table={}.*", quoted(schema)));
+        let out = self.excluded.iter().filter(|name| !whole(name));
+        let out = out.map(|name| named("--exclude-table", name));
+        let empty = self.emptied.iter();
+        let empty = empty.map(|name| named("--exclude-table-data", name));
+        let blobs = self.no_large_objects.then(|| "--no-blobs".to_owned());
+        schemas.chain(out).chain(empty).chain(blobs).collect()
     }
 
     /// Adds what depends on relations that are left out.
     fn follow(&mut self, session: &Session, part: Part) -> Result<(), DatabaseError> {
         let (mut named, mut refused) = (Vec::new(), Vec::new());
         let mut left_out = LeftOut::default();
-        for row in session.rows(&DEPENDENTS.replace("{out}", &array(&self.out)))? {
+        for row in session.rows(
+            &[GONE, DEPENDENTS]
+                .concat()
+                .replace("{out}", &array(&self.out)),
+        )? {
             let found = dependent(row)?;
             match found.thing.kind.as_str() {
                 "" => refused.push(found.described),
                 kind => {
-                    named.push(found.described);
+                    named.extend(Some(found.described).filter(|d| !d.is_empty()));
                     match kind {
                         "VIEW" => drop(self.out.insert(found.oid)),
                         _ => left_out.add(found.thing),
@@ -181,11 +222,10 @@ impl Wanted {
     /// A choice goes for the partitions of a table, and for those that inherit from it. What a
     /// stored table inherits from is stored as well.
     fn choose(&self, relations: &[Relation]) -> Selection {
-        let of = |oids: &[u32], like: &dyn Fn(&TableName) -> bool| {
-            (relations.iter()).any(|r| oids.contains(&r.oid) && like(&r.name))
-        };
+        let named: BTreeMap<u32, &TableName> = relations.iter().map(|r| (r.oid, &r.name)).collect();
         let is = |r: &Relation, like: &dyn Fn(&TableName) -> bool| {
-            like(&r.name) || (!r.above.is_empty() && of(&r.above, like))
+            let mut above = r.above.iter().filter_map(|oid| named.get(oid));
+            like(&r.name) || above.any(|name| like(name))
         };
         let chosen =
             |r: &&Relation| is(r, &|name| self.means(name)) && !is(r, &|name| self.excludes(name));
@@ -203,8 +243,12 @@ impl Wanted {
         };
         let is_empty = |name: &TableName| self.exclude_data.iter().any(|p| p.matches(name));
         Selection {
-            out: oids(&|r| !stored.contains(&r.oid)),
-            empty: oids(&|r| stored.contains(&r.oid) && is(r, &is_empty)),
+            out: oids(&|r| !stored.contains(&r.oid) && !r.is_of_extension),
+            empty: oids(&|r| match stored.contains(&r.oid) {
+                true => is(r, &is_empty),
+                false => r.is_of_extension,
+            }),
+            no_large_objects: !self.has_large_objects(),
             ..Selection::default()
         }
     }
@@ -227,8 +271,10 @@ WITH RECURSIVE above(oid, parent) AS (
     SELECT inhrelid, inhparent FROM pg_inherits
     UNION SELECT a.oid, i.inhparent FROM above a JOIN pg_inherits i ON i.inhrelid = a.parent)
 SELECT c.oid, n.nspname, c.relname, e.objid IS NOT NULL,
-       (SELECT string_agg(a.parent::text, ',') FROM above a WHERE a.oid = c.oid)
+       i.parents
 FROM pg_class c
+LEFT JOIN (SELECT oid, string_agg(parent::text, ',') AS parents FROM above GROUP BY oid) i
+     ON i.oid = c.oid
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_depend e ON e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.objsubid = 0
      AND e.deptype = 'e'
@@ -265,45 +311,46 @@ fn array(oids: &BTreeSet<u32>) -> String {
     format!("'{{{}}}'::oid[]", oids.join(","))
 }
 
-/// Sequences that are not stored: those of tables that are not, and those of schemas that are not,
-/// unless something else needs them.
-fn left_sequences(
+/// Sequences that are not stored, and those that are. Not stored are those of tables that are not, and those that were not chosen,
+/// unless something else needs them. An identity is a part of its table.
+fn sequences(
     session: &Session,
     wanted: &Wanted,
     selection: &Selection,
-) -> Result<Vec<TableName>, DatabaseError> {
-    let out = array(&selection.out);
+) -> Result<(Vec<TableName>, Vec<TableName>), DatabaseError> {
     let sql = format!(
-        "
-SELECT n.nspname, c.relname, o.refobjid IS NOT NULL, coalesce(o.refobjid = ANY ({out}), false)
+        "{GONE}
+SELECT n.nspname, c.relname, coalesce(o.deptype, ''), coalesce(o.refobjid = ANY ({{out}}), false),
+       EXISTS (SELECT 1 FROM pg_depend d
+               WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid
+               AND d.deptype = 'n' AND (d.classid, d.objid) NOT IN (SELECT * FROM gone))
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_depend o ON o.classid = 'pg_class'::regclass AND o.objid = c.oid
      AND o.refclassid = o.classid AND o.deptype IN ('a', 'i')
 WHERE c.relkind = 'S' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-AND NOT EXISTS (
-    SELECT 1 FROM pg_depend d
-    LEFT JOIN pg_attrdef a ON d.classid = 'pg_attrdef'::regclass AND a.oid = d.objid
-    LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
-    WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid AND d.deptype = 'n'
-    AND coalesce(a.adrelid, r.ev_class, 0) <> ALL ({out}))
 ORDER BY 1, 2"
     );
-    let mut left = Vec::new();
-    for row in session.rows(&sql)? {
+    let (mut left, mut kept) = (Vec::new(), Vec::new());
+    for row in session.rows(&sql.replace("{out}", &array(&selection.out)))? {
         let mut fields = row.into_iter().map(Option::unwrap_or_default);
         let mut next = || fields.next().unwrap_or_default();
         let name = TableName {
             schema: next(),
             name: next(),
         };
-        let (is_owned, is_of_left) = (next() == "t", next() == "t");
-        let excluded = wanted.excludes(&name) || !wanted.is_within(&name);
-        if is_of_left || (!is_owned && excluded) {
-            left.push(name);
+        let (owned, is_of_left, is_needed) = (next(), next() == "t", next() == "t");
+        let is_left = match owned.as_str() {
+            "i" => is_of_left,
+            "a" => is_of_left && !is_needed,
+            _ => !is_needed && (wanted.excludes(&name) || !wanted.means(&name)),
+        };
+        match is_left {
+            true => left.push(name),
+            false => kept.push(name),
         }
     }
-    Ok(left)
+    Ok((left, kept))
 }
 
 /// Something that needs what is left out.
@@ -329,27 +376,36 @@ fn dependent(row: Vec<Field>) -> Result<Dependent, DatabaseError> {
     })
 }
 
-/// What depends on relations that are left out, and on that, and so on, beside what is a part of
-/// them: `oid, kind, schema, name, about, description`, of which `name` and `about` as `pg_dump` has them. Sequences end a chain: they are kept where
-/// somebody needs them. What an extension makes comes with it.
-const DEPENDENTS: &str = "
+/// What is a part of relations that are left out, and what depends on that, and so on. Sequences
+/// end a chain, for they are kept where somebody needs them, but for identities, which are parts of
+/// tables. What an extension makes comes with it. Of a foreign key of or to partitions the first one
+/// is meant, which alone a script makes.
+const GONE: &str = "
 WITH RECURSIVE gone(classid, objid) AS (
-    SELECT 'pg_class'::regclass::oid, c.oid FROM pg_class c
-    WHERE c.oid = ANY ({out}) AND NOT EXISTS (
-        SELECT 1 FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid
-        AND e.deptype = 'e')
+    SELECT 'pg_class'::regclass::oid, c.oid FROM pg_class c WHERE c.oid = ANY ({out})
     UNION
     SELECT f.classid, f.objid FROM gone g CROSS JOIN LATERAL (
         SELECT d.classid, d.objid FROM pg_depend d
         WHERE d.refclassid = g.classid AND d.refobjid = g.objid AND d.deptype <> 'e'
         AND NOT EXISTS (SELECT 1 FROM pg_class s WHERE d.classid = 'pg_class'::regclass
-                        AND s.oid = d.objid AND s.relkind IN ('S', 't'))
+                        AND s.oid = d.objid AND (s.relkind = 't' OR s.relkind = 'S' AND d.deptype <> 'i'))
         AND NOT EXISTS (SELECT 1 FROM pg_depend e WHERE e.classid = d.classid
                         AND e.objid = d.objid AND e.deptype = 'e')
         UNION ALL
         SELECT 'pg_class'::regclass::oid, r.ev_class FROM pg_rewrite r
         WHERE g.classid = 'pg_rewrite'::regclass AND r.oid = g.objid
-        AND r.rulename = '_RETURN') f),
+        AND r.rulename = '_RETURN'
+        UNION ALL
+        SELECT 'pg_type'::regclass::oid, c.reltype FROM pg_class c
+        WHERE g.classid = 'pg_class'::regclass AND c.oid = g.objid AND c.relkind = 'c'
+        UNION ALL
+        SELECT 'pg_constraint'::regclass::oid, k.conparentid FROM pg_constraint k
+        WHERE g.classid = 'pg_constraint'::regclass AND k.oid = g.objid AND k.contype = 'f'
+        AND k.conparentid <> 0 AND k.conrelid <> ALL ({out})) f)";
+
+/// What depends on relations that are left out beside what is a part of them: `oid, kind, schema,
+/// name, about, description`, of which `name` and `about` as `pg_dump` has them.
+const DEPENDENTS: &str = ",
 relation(oid) AS (
     SELECT c.oid FROM gone g JOIN pg_class c ON g.classid = 'pg_class'::regclass AND c.oid = g.objid
     WHERE c.relkind IN ('v', 'm') OR c.oid = ANY ({out})),
@@ -360,13 +416,16 @@ thing(oid, kind, schema, relation, name, called, classid) AS (
     FROM gone g JOIN pg_class c ON g.classid = 'pg_class'::regclass AND c.oid = g.objid
     LEFT JOIN pg_index i ON i.indexrelid = c.oid
     LEFT JOIN pg_constraint k ON k.conindid = c.oid AND k.contype IN ('p', 'u', 'x')
-    WHERE c.oid <> ALL ({out})
+    WHERE c.oid <> ALL ({out}) AND c.relkind NOT IN ('S', 't', 'c')
     AND coalesce(i.indrelid NOT IN (SELECT oid FROM relation), true)
     UNION ALL
     SELECT k.oid, CASE k.contype WHEN 'f' THEN 'FK CONSTRAINT' ELSE '' END,
            k.connamespace, k.conrelid, k.conname, k.conname, g.classid
     FROM gone g JOIN pg_constraint k ON g.classid = 'pg_constraint'::regclass AND k.oid = g.objid
     WHERE k.contype <> 't' AND k.conrelid NOT IN (SELECT oid FROM relation)
+    AND NOT (k.contype = 'f' AND k.conparentid <> 0)
+    AND NOT (k.contypid <> 0 AND EXISTS (SELECT 1 FROM gone t
+             WHERE t.classid = 'pg_type'::regclass AND t.objid = k.contypid))
     UNION ALL
     SELECT r.oid, 'RULE', c.relnamespace, c.oid, r.rulename, r.rulename, g.classid
     FROM gone g JOIN pg_rewrite r ON g.classid = 'pg_rewrite'::regclass AND r.oid = g.objid
@@ -381,12 +440,13 @@ thing(oid, kind, schema, relation, name, called, classid) AS (
     FROM gone g JOIN pg_policy p ON g.classid = 'pg_policy'::regclass AND p.oid = g.objid
     JOIN pg_class c ON c.oid = p.polrelid WHERE c.oid NOT IN (SELECT oid FROM relation)
     UNION ALL
-    SELECT s.oid, 'STATISTICS', s.stxnamespace, NULL, s.stxname, s.stxname, g.classid
+    SELECT s.oid, 'STATISTICS', s.stxnamespace, NULL, s.stxname, s.stxname,
+           CASE WHEN s.stxrelid NOT IN (SELECT oid FROM relation) THEN g.classid END
     FROM gone g JOIN pg_statistic_ext s
     ON g.classid = 'pg_statistic_ext'::regclass AND s.oid = g.objid
     UNION ALL
     SELECT p.oid, CASE p.prokind WHEN 'f' THEN 'FUNCTION' WHEN 'w' THEN 'FUNCTION'
-                                 WHEN 'p' THEN 'PROCEDURE' ELSE '' END,
+                                 WHEN 'p' THEN 'PROCEDURE' ELSE 'AGGREGATE' END,
            p.pronamespace, NULL, p.proname || '(' || oidvectortypes(p.proargtypes) || ')',
            p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')', g.classid
     FROM gone g JOIN pg_proc p ON g.classid = 'pg_proc'::regclass AND p.oid = g.objid
@@ -399,17 +459,23 @@ thing(oid, kind, schema, relation, name, called, classid) AS (
     FROM gone g JOIN pg_attrdef a ON g.classid = 'pg_attrdef'::regclass AND a.oid = g.objid
     WHERE a.adrelid NOT IN (SELECT oid FROM relation)
     UNION ALL
-    SELECT t.oid, '', t.typnamespace, NULL, t.typname, t.typname, g.classid
+    SELECT t.oid, CASE t.typtype WHEN 'c' THEN 'TYPE' WHEN 'd' THEN 'DOMAIN' ELSE '' END,
+           t.typnamespace, NULL, t.typname, t.typname, g.classid
     FROM gone g JOIN pg_type t ON g.classid = 'pg_type'::regclass AND t.oid = g.objid
     WHERE t.typrelid NOT IN (SELECT oid FROM relation)
     AND NOT EXISTS (SELECT 1 FROM pg_type e WHERE e.typarray = t.oid)
+    UNION ALL
+    SELECT c.oid, 'CAST', NULL, NULL, t.shown, substr(t.shown, 6), g.classid
+    FROM gone g JOIN pg_cast c ON g.classid = 'pg_cast'::regclass AND c.oid = g.objid
+    CROSS JOIN LATERAL (SELECT format('CAST (%s AS %s)', format_type(c.castsource, NULL),
+                                      format_type(c.casttarget, NULL)) AS shown) t
     UNION ALL
     SELECT g.objid, '', NULL, NULL, '', '', g.classid FROM gone g
     WHERE g.classid NOT IN (
         'pg_class'::regclass, 'pg_constraint'::regclass, 'pg_rewrite'::regclass,
         'pg_trigger'::regclass, 'pg_policy'::regclass, 'pg_statistic_ext'::regclass,
         'pg_proc'::regclass, 'pg_event_trigger'::regclass, 'pg_attrdef'::regclass,
-        'pg_type'::regclass, 'pg_publication_rel'::regclass))
+        'pg_type'::regclass, 'pg_cast'::regclass, 'pg_publication_rel'::regclass))
 SELECT t.oid, t.kind, coalesce(n.nspname, '-'),
        concat(c.relname || ' ', t.name),
        concat(replace(t.kind, 'FK ', ''), ' ', t.called, ' ON ' || c.relname),
@@ -424,14 +490,19 @@ fn keys_to_empty(out: &BTreeSet<u32>, empty: &BTreeSet<u32>) -> String {
     let (out, empty) = (array(out), array(empty));
     format!(
         "
+WITH RECURSIVE key(oid, parent) AS (
+    SELECT k.oid, k.conparentid FROM pg_constraint k
+    WHERE k.contype = 'f' AND k.confrelid = ANY ({empty}) AND k.conrelid <> ALL ({empty})
+    AND k.conrelid <> ALL ({out})
+    UNION SELECT k.oid, k.conparentid FROM key JOIN pg_constraint k ON k.oid = key.parent)
 SELECT k.oid, 'FK CONSTRAINT', n.nspname, concat(c.relname, ' ', k.conname),
        concat('CONSTRAINT ', k.conname, ' ON ', c.relname),
        pg_describe_object('pg_constraint'::regclass, k.oid, 0)
-FROM pg_constraint k
+FROM key
+JOIN pg_constraint k USING (oid)
 JOIN pg_class c ON c.oid = k.conrelid
 JOIN pg_namespace n ON n.oid = k.connamespace
-WHERE k.contype = 'f' AND k.confrelid = ANY ({empty}) AND k.conrelid <> ALL ({empty})
-AND k.conrelid <> ALL ({out}) AND k.confrelid <> ALL ({out})
+WHERE key.parent = 0
 ORDER BY 3, 4, 5"
     )
 }

@@ -63,12 +63,13 @@ fn a_name_comes_last_and_what_a_killed_restore_left_goes() {
     let world = World::shop("named");
     let (left, used) = ("named_restoring_0123abcd", "named_restoring_4567cdef");
     let session = world.session("postgres");
-    session.run(&format!("CREATE DATABASE {left}")).unwrap();
-    session.run(&format!("CREATE DATABASE {used}")).unwrap();
+    // Before its database is there: restores of other tests look for what is left, too.
     let at_work = world.session("postgres");
     at_work
         .run("SET application_name = 'hucha restoring 4567cdef'")
         .unwrap();
+    session.run(&format!("CREATE DATABASE {left}")).unwrap();
+    session.run(&format!("CREATE DATABASE {used}")).unwrap();
     // One that is stopped at its first row, by a stream that can be read no further.
     let taken = world.take("");
     let target = world.database("named_back", "");

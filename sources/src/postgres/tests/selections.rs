@@ -76,13 +76,7 @@ fn some_tables_stand_alone() {
     let warnings = world.assert_restores("&tables=likes", &[("public.likes", 20)]);
     assert_eq!(
         world.some(RELATIONS),
-        [
-            "audit.counter",
-            "public.likes",
-            "public.numbers",
-            "public.sale_id_seq",
-            "audit.unused"
-        ]
+        ["audit.counter", "public.likes", "public.sale_id_seq"]
     );
     assert_eq!(world.some(FUNCTIONS), ["noted", "of_counter"]);
     let of_likes = "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal
@@ -101,8 +95,7 @@ fn some_tables_stand_alone() {
         warning,
         "left out, for what they need is not stored: constraint who likes on table public.likes, \
          function public.dear_count(), function public.first_sale(public.sale,integer), \
-         policy friends on table public.likes, rule told on table public.likes, \
-         statistics object public.sale_stat"
+         policy friends on table public.likes, rule told on table public.likes"
     );
 
     // A choice goes for partitions, and brings along what a table inherits from.
@@ -199,6 +192,98 @@ fn all_but_some_tables_stand_alone() {
 }
 
 #[test]
+fn partitions_identities_and_views_that_are_left_out() {
+    let world = World::new("pieces");
+    world
+        .session("pieces")
+        .run(
+            "SET search_path = public;
+             CREATE TABLE numbered (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY);
+             CREATE FUNCTION shifted(i int) RETURNS int IMMUTABLE LANGUAGE sql BEGIN ATOMIC
+                 SELECT i + coalesce((SELECT max(id) FROM numbered), 0); END;
+             CREATE FUNCTION next_number(numbered) RETURNS bigint LANGUAGE sql
+                 BEGIN ATOMIC SELECT nextval('numbered_id_seq'); END;
+             CREATE TABLE year (id int PRIMARY KEY, up int REFERENCES year)
+                 PARTITION BY RANGE (id);
+             CREATE TABLE year_old PARTITION OF year FOR VALUES FROM (0) TO (10);
+             CREATE TABLE year_new PARTITION OF year FOR VALUES FROM (10) TO (20);
+             CREATE INDEX late ON year (shifted(id));
+             CREATE TABLE of_year (y int REFERENCES year);
+             INSERT INTO year VALUES (1, 1), (11, 1); INSERT INTO of_year VALUES (1), (11);
+             CREATE VIEW years AS SELECT id FROM year;
+             CREATE MATERIALIZED VIEW last AS SELECT max(y) FROM of_year;
+             CREATE TYPE pair AS (a numbered, b int); CREATE DOMAIN few AS numbered
+                 CHECK (VALUE IS NOT NULL);
+             CREATE FUNCTION added(int, numbered) RETURNS int LANGUAGE sql AS 'SELECT 1';
+             CREATE AGGREGATE counted(numbered) (SFUNC = added, STYPE = int);
+             CREATE FUNCTION shown(numbered) RETURNS text LANGUAGE sql AS 'SELECT 1';
+             CREATE CAST (numbered AS text) WITH FUNCTION shown(numbered);
+             CREATE SEQUENCE unused; SELECT lo_from_bytea(77, '\\x0102')",
+        )
+        .unwrap();
+    let keys = "SELECT count(*) FROM pg_constraint WHERE contype = 'f'";
+    let told = |table: &str, key: &str| format!("constraint {key} on table public.{table}");
+    let both = [
+        told("of_year", "of_year_y_fkey"),
+        told("year", "year_up_fkey"),
+    ];
+
+    let new = [("public.of_year", 2), ("public.year_new", 1)];
+    let rest = "&exclude_tables=year_old,numbered";
+    let warnings = world.assert_restores(rest, &new);
+    assert!(
+        both.iter().all(|key| warnings[0].contains(key)),
+        "{warnings:?}"
+    );
+    assert!(warnings[0].contains("index public.late"), "{warnings:?}");
+    assert_eq!(world.some(keys), ["0"]);
+    assert_eq!(
+        world.some("SELECT count(*) FROM pg_largeobject_metadata"),
+        ["1"]
+    );
+
+    let rows = [
+        ("public.numbered", 0),
+        ("public.of_year", 2),
+        ("public.year_new", 1),
+    ];
+    let warnings = world.assert_restores("&exclude_data=year_old,last", &rows);
+    let what = "left out, for the rows that they refer to are not stored: ";
+    assert_eq!(warnings, [format!("{what}{}", both.join(", "))]);
+    assert_eq!(
+        world.some("SELECT relispopulated FROM pg_class WHERE relname = 'last'"),
+        ["f"]
+    );
+
+    world.assert_restores("&tables=of_year", &[("public.of_year", 2)]);
+    assert_eq!(world.some(RELATIONS), ["public.of_year"]);
+    assert_eq!(
+        world.some("SELECT count(*) FROM pg_largeobject_metadata"),
+        ["0"]
+    );
+
+    let error = take(&world.database("pieces", "&tables=years"), &world.context).unwrap_err();
+    assert_eq!(error.cause, Cause::Absent, "{error:?}");
+    assert!(error.what.contains("needs tables"), "{error:?}");
+    let session = world.session("pieces");
+    session
+        .run(
+            "CREATE TABLE public.borrowing (id bigint DEFAULT \
+             nextval('public.numbered_id_seq'))",
+        )
+        .unwrap();
+    let error = take(
+        &world.database("pieces", "&tables=borrowing"),
+        &world.context,
+    )
+    .unwrap_err();
+    assert!(
+        error.what.starts_with("default value for column id"),
+        "{error:?}"
+    );
+}
+
+#[test]
 fn what_is_a_part_of_something_is_refused() {
     let world = World::shop("parted");
     let session = world.session("parted");
@@ -217,15 +302,18 @@ fn what_is_a_part_of_something_is_refused() {
     assert!(error.hint.is_some());
     world.take("&exclude_tables=sale,kept");
     session
-        .run("DROP TABLE public.kept; CREATE DOMAIN public.of_sale AS public.sale")
+        .run(
+            "DROP TABLE public.kept; CREATE DOMAIN public.of_sale AS public.sale; \
+             CREATE TABLE public.kept (one public.of_sale)",
+        )
         .unwrap();
     let error = take(
-        &world.database("parted", "&tables=customer"),
+        &world.database("parted", "&tables=customer,kept"),
         &world.context,
     )
     .unwrap_err();
     assert!(
-        error.what.starts_with("type public.of_sale needs"),
+        error.what.starts_with("table public.kept needs"),
         "{error:?}"
     );
     // Rows alone need nothing.
