@@ -66,17 +66,11 @@ impl Selection {
         }
         let out = |r: &Relation| selection.out.contains(&r.oid);
         for pattern in &wanted.tables {
-            if !relations
-                .iter()
-                .any(|r| pattern.matches(&r.name) && !out(r))
-            {
-                let what = format!(
-                    "{:?} needs tables that are not to be stored",
-                    pattern.typed()
-                );
-                return Err(
-                    DatabaseError::new(Cause::Absent, what).hint("name what it reads as well")
-                );
+            let is_stored = |r: &Relation| pattern.matches(&r.name) && !out(r);
+            if !relations.iter().any(is_stored) {
+                let what = format!("nothing like {:?} can be stored", pattern.typed());
+                return Err(DatabaseError::new(Cause::Absent, what)
+                    .hint("a view needs the tables that it reads: name them as well"));
             }
         }
         let named = |some: &dyn Fn(&Relation) -> bool| -> Vec<TableName> {
@@ -126,11 +120,8 @@ impl Selection {
     fn follow(&mut self, session: &Session, part: Part) -> Result<(), DatabaseError> {
         let (mut named, mut refused) = (Vec::new(), Vec::new());
         let mut left_out = LeftOut::default();
-        for row in session.rows(
-            &[GONE, DEPENDENTS]
-                .concat()
-                .replace("{out}", &array(&self.out)),
-        )? {
+        let sql = [GONE, DEPENDENTS].concat();
+        for row in session.rows(&sql.replace("{out}", &array(&self.out)))? {
             let found = dependent(row)?;
             match found.thing.kind.as_str() {
                 "" => refused.push(found.described),

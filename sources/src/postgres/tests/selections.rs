@@ -264,7 +264,7 @@ fn partitions_identities_and_views_that_are_left_out() {
 
     let error = take(&world.database("pieces", "&tables=years"), &world.context).unwrap_err();
     assert_eq!(error.cause, Cause::Absent, "{error:?}");
-    assert!(error.what.contains("needs tables"), "{error:?}");
+    assert!(error.what.contains("can be stored"), "{error:?}");
     let session = world.session("pieces");
     session
         .run(
