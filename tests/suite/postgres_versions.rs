@@ -37,6 +37,16 @@ fn every_form(programs: &Path, clients: &Path) {
         run(&["restore", "latest:shop", "--to", &server.address(&back)]);
         server.assert_equal("shop", &back, &[]);
         eprintln!("PostgreSQL {version}, {form}: equal");
+        // Some tables, with all that they need and without what needs others.
+        let some = format!("{source}&tables=sale,part");
+        run(&["snapshot", "--source", &some]);
+        let back = format!("some_{form}");
+        run(&["restore", "latest:shop", "--to", &server.address(&back)]);
+        let counts = "SELECT (SELECT count(*) FROM sale), (SELECT count(*) FROM part),
+            (SELECT count(*) FROM pg_constraint WHERE contype = 'f'),
+            (SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal)";
+        assert_eq!(server.sql(&back, counts), "5000|300|0|2");
+        eprintln!("PostgreSQL {version}, {form}: two tables stand alone");
     }
 }
 
