@@ -76,8 +76,8 @@ impl Made<'_> {
     }
 }
 
-/// Drops a database. `DROP DATABASE` begins with a checkpoint, which on a full disk brings the whole
-/// server down; so the largest tables go first, each of which frees its room at once.
+/// Drops a database. `DROP DATABASE` begins with a checkpoint, which on a full disk brings the
+/// whole server down; so the largest tables go first, each of which frees its room at once.
 fn drop_emptied(
     server: &Session,
     login: &Login,

@@ -302,8 +302,9 @@ fn array(oids: &BTreeSet<u32>) -> String {
     format!("'{{{}}}'::oid[]", oids.join(","))
 }
 
-/// Sequences that are not stored, and those that are. Not stored are those of tables that are not, and those that were not chosen,
-/// unless something else needs them. An identity is a part of its table.
+/// Sequences that are not stored, and those that are. Not stored are those of tables that are not,
+/// and those that were not chosen, unless something else needs them. An identity is a part of its
+/// table.
 fn sequences(
     session: &Session,
     wanted: &Wanted,
@@ -369,8 +370,8 @@ fn dependent(row: Vec<Field>) -> Result<Dependent, DatabaseError> {
 
 /// What is a part of relations that are left out, and what depends on that, and so on. Sequences
 /// end a chain, for they are kept where somebody needs them, but for identities, which are parts of
-/// tables. What an extension makes comes with it. Of a foreign key of or to partitions the first one
-/// is meant, which alone a script makes.
+/// tables. What an extension makes comes with it. Of a foreign key of or to partitions the first
+/// one is meant, which alone a script makes.
 const GONE: &str = "
 WITH RECURSIVE gone(classid, objid) AS (
     SELECT 'pg_class'::regclass::oid, c.oid FROM pg_class c WHERE c.oid = ANY ({out})
@@ -379,7 +380,8 @@ WITH RECURSIVE gone(classid, objid) AS (
         SELECT d.classid, d.objid FROM pg_depend d
         WHERE d.refclassid = g.classid AND d.refobjid = g.objid AND d.deptype <> 'e'
         AND NOT EXISTS (SELECT 1 FROM pg_class s WHERE d.classid = 'pg_class'::regclass
-                        AND s.oid = d.objid AND (s.relkind = 't' OR s.relkind = 'S' AND d.deptype <> 'i'))
+                        AND s.oid = d.objid
+                        AND (s.relkind = 't' OR s.relkind = 'S' AND d.deptype <> 'i'))
         AND NOT EXISTS (SELECT 1 FROM pg_depend e WHERE e.classid = d.classid
                         AND e.objid = d.objid AND e.deptype = 'e')
         UNION ALL

@@ -10,21 +10,26 @@ const MORE: &str = "
     CREATE TABLE audit.entry (id int PRIMARY KEY, sale bigint REFERENCES sale, at date);
     CREATE TABLE audit.old (note text) INHERITS (audit.entry);
     CREATE SEQUENCE audit.counter; CREATE SEQUENCE audit.unused;
-    CREATE TABLE likes (id bigint DEFAULT nextval('sale_id_seq'), n bigint DEFAULT nextval('audit.counter'),
+    CREATE TABLE likes (id bigint DEFAULT nextval('sale_id_seq'),
+                        n bigint DEFAULT nextval('audit.counter'),
                         customer int CONSTRAINT \"who likes\" REFERENCES customer);
     COMMENT ON CONSTRAINT \"who likes\" ON likes IS 'a customer';
-    INSERT INTO audit.entry VALUES (1, 1, '2026-01-01'); INSERT INTO audit.old VALUES (2, 2, '2026-01-02', 'x');
+    INSERT INTO audit.entry VALUES (1, 1, '2026-01-01');
+    INSERT INTO audit.old VALUES (2, 2, '2026-01-02', 'x');
     INSERT INTO likes (customer) SELECT g FROM generate_series(1, 20) g;
     CREATE VIEW dearest AS SELECT * FROM dear WHERE amount > 90;
     CREATE VIEW likers AS SELECT customer FROM likes;
     CREATE FUNCTION first_sale(of sale, n int) RETURNS int LANGUAGE sql AS 'SELECT 1';
-    COMMENT ON FUNCTION first_sale IS 'of a sale'; REVOKE ALL ON FUNCTION first_sale FROM PUBLIC;
-    CREATE FUNCTION dear_count() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT count(*) FROM dear; END;
+    COMMENT ON FUNCTION first_sale IS 'of a sale';
+    REVOKE ALL ON FUNCTION first_sale FROM PUBLIC;
+    CREATE FUNCTION dear_count() RETURNS bigint LANGUAGE sql
+        BEGIN ATOMIC SELECT count(*) FROM dear; END;
     CREATE VIEW counted AS SELECT dear_count() AS n;
     CREATE STATISTICS likes_stat (dependencies) ON id, customer FROM likes;
     CREATE STATISTICS sale_stat (dependencies) ON customer, state FROM sale;
     CREATE POLICY friends ON likes USING (customer IN (SELECT customer FROM sale));
-    CREATE RULE told AS ON INSERT TO likes DO ALSO INSERT INTO audit.entry VALUES (NEW.id, NULL, now());
+    CREATE RULE told AS ON INSERT TO likes DO ALSO INSERT INTO audit.entry VALUES (NEW.id,
+        NULL, now());
     CREATE FUNCTION of_counter() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
     CREATE TRIGGER likes_counted BEFORE INSERT ON likes FOR EACH ROW EXECUTE FUNCTION of_counter();
 ";
@@ -191,36 +196,35 @@ fn all_but_some_tables_stand_alone() {
     );
 }
 
+/// Partitions, identities, and types of tables.
+const PIECES: &str = "
+    SET search_path = public;
+    CREATE TABLE numbered (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY);
+    CREATE FUNCTION shifted(i int) RETURNS int IMMUTABLE LANGUAGE sql BEGIN ATOMIC
+        SELECT i + coalesce((SELECT max(id) FROM numbered), 0); END;
+    CREATE FUNCTION next_number(numbered) RETURNS bigint LANGUAGE sql
+        BEGIN ATOMIC SELECT nextval('numbered_id_seq'); END;
+    CREATE TABLE year (id int PRIMARY KEY, up int REFERENCES year)
+        PARTITION BY RANGE (id);
+    CREATE TABLE year_old PARTITION OF year FOR VALUES FROM (0) TO (10);
+    CREATE TABLE year_new PARTITION OF year FOR VALUES FROM (10) TO (20);
+    CREATE INDEX late ON year (shifted(id));
+    CREATE TABLE of_year (y int REFERENCES year);
+    INSERT INTO year VALUES (1, 1), (11, 1); INSERT INTO of_year VALUES (1), (11);
+    CREATE VIEW years AS SELECT id FROM year;
+    CREATE MATERIALIZED VIEW last AS SELECT max(y) FROM of_year;
+    CREATE TYPE pair AS (a numbered, b int); CREATE DOMAIN few AS numbered
+        CHECK (VALUE IS NOT NULL);
+    CREATE FUNCTION added(int, numbered) RETURNS int LANGUAGE sql AS 'SELECT 1';
+    CREATE AGGREGATE counted(numbered) (SFUNC = added, STYPE = int);
+    CREATE FUNCTION shown(numbered) RETURNS text LANGUAGE sql AS 'SELECT 1';
+    CREATE CAST (numbered AS text) WITH FUNCTION shown(numbered);
+    CREATE SEQUENCE unused; SELECT lo_from_bytea(77, '\\x0102')";
+
 #[test]
 fn partitions_identities_and_views_that_are_left_out() {
     let world = World::new("pieces");
-    world
-        .session("pieces")
-        .run(
-            "SET search_path = public;
-             CREATE TABLE numbered (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY);
-             CREATE FUNCTION shifted(i int) RETURNS int IMMUTABLE LANGUAGE sql BEGIN ATOMIC
-                 SELECT i + coalesce((SELECT max(id) FROM numbered), 0); END;
-             CREATE FUNCTION next_number(numbered) RETURNS bigint LANGUAGE sql
-                 BEGIN ATOMIC SELECT nextval('numbered_id_seq'); END;
-             CREATE TABLE year (id int PRIMARY KEY, up int REFERENCES year)
-                 PARTITION BY RANGE (id);
-             CREATE TABLE year_old PARTITION OF year FOR VALUES FROM (0) TO (10);
-             CREATE TABLE year_new PARTITION OF year FOR VALUES FROM (10) TO (20);
-             CREATE INDEX late ON year (shifted(id));
-             CREATE TABLE of_year (y int REFERENCES year);
-             INSERT INTO year VALUES (1, 1), (11, 1); INSERT INTO of_year VALUES (1), (11);
-             CREATE VIEW years AS SELECT id FROM year;
-             CREATE MATERIALIZED VIEW last AS SELECT max(y) FROM of_year;
-             CREATE TYPE pair AS (a numbered, b int); CREATE DOMAIN few AS numbered
-                 CHECK (VALUE IS NOT NULL);
-             CREATE FUNCTION added(int, numbered) RETURNS int LANGUAGE sql AS 'SELECT 1';
-             CREATE AGGREGATE counted(numbered) (SFUNC = added, STYPE = int);
-             CREATE FUNCTION shown(numbered) RETURNS text LANGUAGE sql AS 'SELECT 1';
-             CREATE CAST (numbered AS text) WITH FUNCTION shown(numbered);
-             CREATE SEQUENCE unused; SELECT lo_from_bytea(77, '\\x0102')",
-        )
-        .unwrap();
+    world.session("pieces").run(PIECES).unwrap();
     let keys = "SELECT count(*) FROM pg_constraint WHERE contype = 'f'";
     let told = |table: &str, key: &str| format!("constraint {key} on table public.{table}");
     let both = [
