@@ -16,6 +16,7 @@ use hucha_store::source::Profile;
 use super::catalog::{self, Table};
 use super::copy::{Copying, Order};
 use super::dump::{Dumping, Script, Section};
+use super::left_out::LeftOut;
 use super::place::Login;
 use super::selection::Selection;
 use super::session::Session;
@@ -30,8 +31,6 @@ use crate::database::{Bytes, Capture, Captured, Context, Part, Stream};
 const TRIES: usize = 5;
 /// Tables that are locked by one statement.
 const LOCKED: usize = 500;
-/// The property of a member that names what its archive holds and a restore does not make.
-pub(super) const LEFT_OUT: &str = "left_out";
 
 /// What all streams of a capture share.
 pub(super) struct Moment {
@@ -143,8 +142,8 @@ fn attempt<'a>(source: &'a Postgres, context: &'a Context) -> Result<Capture<'a>
         .iter()
         .any(|(name, value)| name == "encoding" && value == "SQL_ASCII");
     // Scripts are rid of it on their way in, an archive when it is read.
-    if source.form == Form::Custom && !selection.left_out.is_empty() {
-        properties.push((LEFT_OUT.to_owned(), selection.left_out.text()?));
+    if !selection.left_out.is_empty() {
+        properties.push((LeftOut::PROPERTY.to_owned(), selection.left_out.text()?));
     }
     let scripts = scripts(source, &master, &selection)?;
     let any = "SELECT EXISTS (SELECT 1 FROM pg_largeobject_metadata)";

@@ -43,6 +43,10 @@ fn key(kind: &str, schema: &str, name: &str) -> String {
 }
 
 impl LeftOut {
+    /// The property of a member that holds it.
+    pub const PROPERTY: &str = "left_out";
+
+    /// Adds a thing, and what is about it.
     pub fn add(&mut self, thing: Thing) {
         self.keys
             .insert(key(&thing.kind, &thing.schema, &thing.name));
@@ -50,6 +54,7 @@ impl LeftOut {
         self.things.push(thing);
     }
 
+    /// Whether there is nothing of that kind.
     pub fn is_empty(&self) -> bool {
         self.things.is_empty()
     }

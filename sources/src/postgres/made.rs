@@ -72,18 +72,19 @@ impl Made<'_> {
                 other => break other?,
             }
         };
-        drop_emptied(&server, &self.login, &self.name, &context, " WITH (FORCE)")
+        drop_emptied(&server, &self.login, &self.name, &context, true)
     }
 }
 
-/// Drops a database. `DROP DATABASE` begins with a checkpoint, which on a full disk brings the
-/// whole server down; so the largest tables go first, each of which frees its room at once.
-fn drop_emptied(
+/// Drops a database, and on request ends the sessions of others in it, where the server knows that
+/// (13 and later). `DROP DATABASE` begins with a checkpoint, which on a full disk brings the whole
+/// server down; so the largest tables go first, each of which frees its room at once.
+pub(super) fn drop_emptied(
     server: &Session,
     login: &Login,
     name: &str,
     context: &Context,
-    force: &str,
+    ends_sessions: bool,
 ) -> Result<(), DatabaseError> {
     let tables = format!(
         "SELECT c.oid::regclass, c.relkind FROM pg_class c \
@@ -103,6 +104,10 @@ fn drop_emptied(
             let _ = within.run(&format!("DROP {kind} IF EXISTS {table} CASCADE"));
         }
     }
+    let force = match ends_sessions && server.version >= 130_000 {
+        true => " WITH (FORCE)",
+        false => "",
+    };
     let name = quoted(name);
     server.run_long(&format!("DROP DATABASE IF EXISTS {name}{force}"))
 }
@@ -123,7 +128,7 @@ fn drop_leftovers(server: &Session, place: &Place, context: &Context) -> Result<
     for name in server.rows(&sql)?.into_iter().flatten().flatten() {
         let login = place.with_database(&name).login(context)?;
         // Somebody may be faster.
-        let _ = drop_emptied(server, &login, &name, context, "");
+        let _ = drop_emptied(server, &login, &name, context, false);
     }
     Ok(())
 }

@@ -215,8 +215,8 @@ impl Database for Postgres {
 
     fn remove(&self, name: &str, context: &Context) -> Result<(), DatabaseError> {
         let server = restore::maintenance(&self.place, context)?;
-        let name = names::quoted(name);
-        server.run(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+        let login = self.place.with_database(name).login(context)?;
+        made::drop_emptied(&server, &login, name, context, true)
     }
 
     fn query(&self, sql: &str, context: &Context) -> Result<Option<String>, DatabaseError> {

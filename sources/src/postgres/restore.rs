@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 
 use super::Postgres;
-use super::capture::LEFT_OUT;
 use super::left_out::LeftOut;
 use super::made::{Made, create};
 use super::names::literal;
@@ -250,7 +249,7 @@ fn whole(
     warnings: &mut Vec<String>,
 ) -> Result<(), DatabaseError> {
     let tables = parts.tables();
-    let left_out = parts.stored.member().property(LEFT_OUT);
+    let left_out = parts.stored.member().property(LeftOut::PROPERTY);
     let left_out = left_out.map(LeftOut::of_text).transpose()?;
     let all = Choice {
         left_out: left_out.map(Arc::new),

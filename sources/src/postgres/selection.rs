@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::Postgres;
 use super::catalog::Table;
 use super::left_out::{LeftOut, Thing};
-use super::names::{TableName, like, quoted};
+use super::names::{Pattern, TableName, like, quoted};
 use super::session::{Field, Session};
 use crate::database::Part;
 use crate::database::error::{Cause, DatabaseError};
@@ -86,14 +86,17 @@ impl Selection {
         Ok(selection)
     }
 
+    /// Whether a table is stored, with its rows or without.
     pub fn has(&self, table: &Table) -> bool {
         !self.out.contains(&table.oid)
     }
 
+    /// Whether the rows of a table are stored.
     pub fn has_rows_of(&self, table: &Table) -> bool {
         self.has(table) && !self.empty.contains(&table.oid)
     }
 
+    /// Whether a sequence is stored.
     pub fn has_sequence(&self, name: &TableName) -> bool {
         !self.excluded.contains(name)
     }
@@ -175,9 +178,9 @@ impl Selection {
 /// What was asked for.
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
-    pub tables: Vec<super::names::Pattern>,
-    pub exclude_tables: Vec<super::names::Pattern>,
-    pub exclude_data: Vec<super::names::Pattern>,
+    pub tables: Vec<Pattern>,
+    pub exclude_tables: Vec<Pattern>,
+    pub exclude_data: Vec<Pattern>,
     pub schemas: Vec<String>,
     pub exclude_schemas: Vec<String>,
 }
@@ -261,8 +264,7 @@ fn relations(session: &Session) -> Result<Vec<Relation>, DatabaseError> {
 WITH RECURSIVE above(oid, parent) AS (
     SELECT inhrelid, inhparent FROM pg_inherits
     UNION SELECT a.oid, i.inhparent FROM above a JOIN pg_inherits i ON i.inhrelid = a.parent)
-SELECT c.oid, n.nspname, c.relname, e.objid IS NOT NULL,
-       i.parents
+SELECT c.oid, n.nspname, c.relname, e.objid IS NOT NULL, i.parents
 FROM pg_class c
 LEFT JOIN (SELECT oid, string_agg(parent::text, ',') AS parents FROM above GROUP BY oid) i
      ON i.oid = c.oid
